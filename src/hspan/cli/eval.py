@@ -1,0 +1,5 @@
+"""TEMPORARY: replaced by its owner."""
+
+
+def evaluate() -> None:
+    """Not written yet."""
