@@ -202,9 +202,7 @@ def _gather_gradients(
         d = d_scores[p].unsqueeze(1)
         d_query.index_add_(0, rows[p], d * keys[columns[p]])
         d_key.flatten(0, 1).index_add_(0, columns[p], d * queries[rows[p]])
-        d_value.flatten(0, 1).index_add_(
-            0, columns[p], weights[p].unsqueeze(1) * grads[rows[p]]
-        )
+        d_value.flatten(0, 1).index_add_(0, columns[p], weights[p].unsqueeze(1) * grads[rows[p]])
     return d_query.view(*query.shape[:2], -1)
 
 

@@ -14,9 +14,7 @@ def _scores(query: Tensor, key: Tensor) -> Tensor:
     return query.to(dtype) @ key.to(dtype).transpose(1, 2)  # [B, N, M]
 
 
-def forward(
-    query: Tensor, key: Tensor, value: Tensor, topk: int | None
-) -> tuple[Tensor, Tensor]:
+def forward(query: Tensor, key: Tensor, value: Tensor, topk: int | None) -> tuple[Tensor, Tensor]:
     """Eq. (8) as it stands; see ``_backends.Kernel``."""
     scores = _scores(query, key)
     weights = soft_threshold(scores, dim=-1, topk=topk)
