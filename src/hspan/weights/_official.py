@@ -1,0 +1,148 @@
+"""Checkpoints of the authors' own programs: recognised by their keys, renamed to ours.
+
+HSPAN's released program works in [0, R], R its ``rgb_range`` (1 or 255), and subtracts R times
+the mean before the first convolution: it computes ``R·m + t(h(R·(x − m)))`` for x in [0, 1],
+where h and t are the first and last convolutions. R is read from ``sub_mean.bias = −R·m``. With
+h's weight multiplied by R, and t's weight and bias divided by R, our network computes the same
+image divided by R: the same function, from [0, 1] to [0, 1].
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hspan.errors import WeightsError
+
+DIV2K_MEAN = (0.4488, 0.4371, 0.4040)
+
+
+@dataclass(frozen=True)
+class OfficialLayout:
+    """How one published program stores its network."""
+
+    signature: str  # a pattern that some key of this network matches, and no other network's
+    names: tuple[str, ...]  # registry names that it may stand for, the usual one first
+    config: Callable[[Mapping[str, Tensor]], dict[str, Any]]
+    convert: Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
+
+
+# Official name, ours. {m} counts modules and {b} what is inside one of them: the residual blocks,
+# the attention and the last convolution have consecutive numbers.
+HSPAN_KEYS = {
+    "head.0": "head",
+    "body.{m}.body.{b}.body.0": "body.{m}.blocks.{b}.first",
+    "body.{m}.body.{b}.body.2": "body.{m}.blocks.{b}.second",
+    "body.{m}.body.{b}.conv_match1.0": "body.{m}.attention.query.0",
+    "body.{m}.body.{b}.conv_match1.1": "body.{m}.attention.query.1",
+    "body.{m}.body.{b}.conv_match2.0": "body.{m}.attention.key.0",
+    "body.{m}.body.{b}.conv_match2.1": "body.{m}.attention.key.1",
+    "body.{m}.body.{b}.conv_assembly.0": "body.{m}.attention.value.0",
+    "body.{m}.body.{b}.conv_assembly.1": "body.{m}.attention.value.1",
+    "body.{m}.body.{b}": "body.{m}.conv",
+    "body.{m}": "body_conv",
+    "tail.0.{b}": "upsampler.{b}",
+    "tail.1": "tail",
+}
+
+
+def recognise(tensors: Mapping[str, Tensor], name: str | None = None) -> str | None:
+    """The registry name of an official checkpoint; None when its keys are of no known program.
+
+    Args:
+        tensors: the checkpoint, unwrapped.
+        name: what the user calls it; decides between networks that share a layout.
+    """
+    for layout in OFFICIAL.values():
+        if any(re.fullmatch(layout.signature, key) for key in tensors):
+            return name if name in layout.names else layout.names[0]
+    return None
+
+
+def _hspan_config(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Everything but ``residual_scale``, which leaves no trace in the weights."""
+    try:
+        channels = tensors["head.0.weight"].shape[0]
+        query = next(t for k, t in tensors.items() if k.endswith("conv_match1.0.weight"))
+        steps = [k for k in tensors if re.fullmatch(r"tail\.0\.\d+\.weight", k)]
+        factor = round((tensors["tail.0.0.weight"].shape[0] / channels) ** 0.5)
+    except KeyError as error:
+        raise WeightsError(f"an official HSPAN checkpoint without {error}") from error
+    modules = _numbers(tensors, r"body\.(\d+)\.body\..*")
+    blocks = _numbers(tensors, r"body\.0\.body\.(\d+)\.body\.0\.weight")
+    return {
+        "scale": factor ** len(steps),
+        "channels": channels,
+        "num_modules": len(modules),
+        "num_blocks": len(blocks),
+        "reduction": channels // query.shape[0],
+        "topk": None,
+    }
+
+
+def _hspan_convert(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Rename, fold ``rgb_range`` into the outer convolutions, drop what computes nothing."""
+    kept = {k: t.float() for k, t in tensors.items() if k != "a" and "_mean." not in k}
+    value_range = _rgb_range(tensors)
+    if value_range != 1.0:
+        _require(kept, "head.0.weight", "tail.1.weight", "tail.1.bias")
+        kept["head.0.weight"] = kept["head.0.weight"] * value_range
+        kept["tail.1.weight"] = kept["tail.1.weight"] / value_range
+        kept["tail.1.bias"] = kept["tail.1.bias"] / value_range
+    return {_renamed(key, HSPAN_KEYS): tensor for key, tensor in kept.items()}
+
+
+def _rgb_range(tensors: Mapping[str, Tensor]) -> float:
+    _require(tensors, "sub_mean.weight", "sub_mean.bias", "add_mean.weight", "add_mean.bias")
+    shift = tensors["sub_mean.bias"].double()
+    mean = torch.tensor(DIV2K_MEAN, dtype=torch.float64)
+    value_range = float((-shift / mean).mean())
+    identity = torch.eye(3, dtype=torch.float64).view(3, 3, 1, 1)
+    expected = {
+        "sub_mean.bias": -value_range * mean,
+        "add_mean.bias": value_range * mean,
+        "sub_mean.weight": identity,
+        "add_mean.weight": identity,
+    }
+    for key, value in expected.items():
+        if not torch.allclose(tensors[key].double(), value, rtol=1e-4, atol=1e-6):
+            raise WeightsError(
+                f"{key} isn't the DIV2K mean {DIV2K_MEAN} times one range with unit deviation, "
+                "which is all that HSPAN's network can represent"
+            )
+    # What float32 rounding leaves of 1 or 255 would otherwise scale every weight.
+    return round(value_range, 2)
+
+
+def _renamed(key: str, table: Mapping[str, str]) -> str:
+    """The first entry that fits, parameter name (weight, bias) kept; unknown keys stay."""
+    stem, _, parameter = key.rpartition(".")
+    for official, ours in table.items():
+        pattern = re.escape(official).replace(r"\{m\}", r"(?P<m>\d+)")
+        if match := re.fullmatch(pattern.replace(r"\{b\}", r"(?P<b>\d+)"), stem):
+            return f"{ours.format(**match.groupdict())}.{parameter}"
+    return key
+
+
+def _numbers(keys: Iterable[str], pattern: str) -> set[int]:
+    return {int(match[1]) for key in keys if (match := re.fullmatch(pattern, key))}
+
+
+def _require(tensors: Mapping[str, Tensor], *keys: str) -> None:
+    if missing := [key for key in keys if key not in tensors]:
+        raise WeightsError(f"an official HSPAN checkpoint without {', '.join(missing)}")
+
+
+OFFICIAL = {
+    "hspan": OfficialLayout(
+        signature=r"body\.\d+\.body\.\d+\.conv_assembly\.0\.weight",
+        names=("hspan", "hspan-s"),
+        config=_hspan_config,
+        convert=_hspan_convert,
+    ),
+}
