@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Literal, cast
 
 import numpy as np
 
@@ -237,7 +237,7 @@ def load_pair(pair: ImagePair, scale: int, kind: str = "BI") -> tuple[np.ndarray
         raise InputError(f"{pair.hr}: {hr.shape[1]}×{hr.shape[0]} is too small for scale {scale}")
     hr = hr[: height * scale, : width * scale]
     if pair.lr is None:
-        return hr, np.asarray(degrade(hr, scale, kind))
+        return hr, degrade(hr, scale, cast(Literal["BI", "BD"], kind))
     lr = read_rgb(pair.lr)
     if lr.shape != (height, width, 3):
         raise InputError(
