@@ -83,9 +83,17 @@ def network(
 
 
 def registry_name(model: nn.Module) -> str:
-    """The name under which the registry builds this network; its class's where it has none."""
-    names = [name for name, entry in MODELS.items() if entry.build is type(model)]
-    return names[0] if names else type(model).__name__
+    """The name under which the registry builds this network; its class's where it has none.
+
+    Of several names for one class, the one whose settings the network's configuration has.
+    """
+    fitting = [
+        (len(entry.defaults), name)
+        for name, entry in MODELS.items()
+        if entry.build is type(model)
+        and all(getattr(model.config, key) == value for key, value in entry.defaults.items())
+    ]
+    return max(fitting)[1] if fitting else type(model).__name__
 
 
 def _for_kind(model: str | PathLike[str], scale: int, kind: str) -> str | PathLike[str]:

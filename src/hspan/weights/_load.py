@@ -6,13 +6,13 @@ import json
 from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from hspan.errors import UsageError, WeightsError
-from hspan.models import MODELS, create_model
+from hspan.models import MODELS, create_model, network_entry
 from hspan.weights._container import Checkpoint, read_checkpoint
 from hspan.weights._hash import content_hash
 from hspan.weights._official import OFFICIAL, recognise
@@ -84,8 +84,8 @@ def _shipped(source: str, scale: int | None) -> ShippedWeight | None:
         )
     if Path(source).suffix or len(Path(source).parts) > 1 or Path(source).exists():
         return None
-    create_model(source)  # knows the nearest names
-    raise AssertionError(f"{source} isn't in the registry")  # pragma: no cover
+    network_entry(source)  # raises, with the nearest names
+    return None
 
 
 def _filled(
@@ -128,10 +128,12 @@ def _filled(
 
 def _stored_config(header: Mapping[str, str], source: str) -> dict[str, Any]:
     try:
-        stored: dict[str, Any] = json.loads(header["hspan.config"])
-    except (KeyError, json.JSONDecodeError) as error:
-        raise WeightsError(f"{source}: the configuration in its metadata is unreadable") from error
-    return {key: tuple(v) if isinstance(v, list) else v for key, v in stored.items()}
+        config = json.loads(header.get("hspan.config", ""))
+    except json.JSONDecodeError:
+        config = None
+    if not isinstance(config, dict):
+        raise WeightsError(f"{source}: the configuration in its metadata is unreadable")
+    return cast("dict[str, Any]", config)
 
 
 def _agree(source: str, what: str, found: object, asked: object) -> None:
