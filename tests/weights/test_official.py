@@ -178,8 +178,8 @@ def test_a_missing_weight_is_named(tmp_path, key):
     weights = official_weights(2, 255)
     del weights[key]
     ours = {
-        "body.1.body.2.conv_match1.1.weight": r"modules_\.1\.attention\.query\.1\.weight",
-        "body.0.body.3.bias": r"modules_\.0\.conv\.bias",
+        "body.1.body.2.conv_match1.1.weight": r"body\.1\.attention\.query\.1\.weight",
+        "body.0.body.3.bias": r"body\.0\.conv\.bias",
     }
     with pytest.raises(WeightsError, match=ours.get(key, key.replace(".", r"\."))):
         load_model(saved(tmp_path, weights))
@@ -188,4 +188,11 @@ def test_a_missing_weight_is_named(tmp_path, key):
 def test_an_unknown_weight_is_named(tmp_path):
     weights = official_weights(2, 1) | {"body.0.gate.weight": torch.zeros(1)}
     with pytest.raises(WeightsError, match=r"1 unexpected \(body\.0\.gate\.weight\)"):
+        load_model(saved(tmp_path, weights))
+
+
+def test_a_weight_that_two_names_claim(tmp_path):
+    weights = official_weights(2, 1)
+    weights["body.0.body.7.bias"] = weights["body.0.body.3.bias"]
+    with pytest.raises(WeightsError, match="two last convolutions"):
         load_model(saved(tmp_path, weights))

@@ -15,7 +15,7 @@ from hspan.errors import UsageError, WeightsError
 from hspan.models import MODELS, create_model, network_entry
 from hspan.weights._container import Checkpoint, read_checkpoint
 from hspan.weights._hash import content_hash
-from hspan.weights._official import OFFICIAL, recognise
+from hspan.weights._official import recognise
 from hspan.weights._shipped import ShippedWeight, shipped_weights
 
 _LISTED = 4  # keys named per kind of difference
@@ -100,10 +100,10 @@ def _filled(
         stored_name, stored = header["hspan.model"], _stored_config(header, source)
         if content_hash(tensors) != header.get("hspan.hash"):
             raise WeightsError(f"{source} is damaged: its weights don't have the hash it names")
-    elif (layout := recognise(tensors, name)) is not None:
+    elif (layout := recognise(tensors)) is not None:
+        stored_name = name if name in layout.names else layout.names[0]
         try:
-            stored_name, stored = layout, OFFICIAL[layout].config(tensors)
-            tensors = OFFICIAL[layout].convert(tensors)
+            stored, tensors = layout.config(tensors), layout.convert(tensors)
         except WeightsError as error:
             raise WeightsError(f"{source}: {error}") from error
     elif name is not None:

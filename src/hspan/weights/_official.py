@@ -43,12 +43,12 @@ class OfficialLayout:
 # the attention (where there is one) and the last convolution have consecutive numbers.
 HSPAN_KEYS = {
     "head.0": "head",
-    "body.{m}.body.{b}.body.0": "modules_.{m}.leb.{b}.conv1",
-    "body.{m}.body.{b}.body.2": "modules_.{m}.leb.{b}.conv2",
-    "body.{m}.body.{b}.conv_match1.{i}": "modules_.{m}.attention.query.{i}",
-    "body.{m}.body.{b}.conv_match2.{i}": "modules_.{m}.attention.key.{i}",
-    "body.{m}.body.{b}.conv_assembly.{i}": "modules_.{m}.attention.value.{i}",
-    "body.{m}.body.{b}": "modules_.{m}.conv",
+    "body.{m}.body.{b}.body.0": "body.{m}.leb.{b}.conv1",
+    "body.{m}.body.{b}.body.2": "body.{m}.leb.{b}.conv2",
+    "body.{m}.body.{b}.conv_match1.{i}": "body.{m}.attention.query.{i}",
+    "body.{m}.body.{b}.conv_match2.{i}": "body.{m}.attention.key.{i}",
+    "body.{m}.body.{b}.conv_assembly.{i}": "body.{m}.attention.value.{i}",
+    "body.{m}.body.{b}": "body.{m}.conv",
     "body.{m}": "conv",
     "tail.0.{i}": "upsampler.{i}",
     "tail.1": "tail",
@@ -57,16 +57,11 @@ HSPAN_KEYS = {
 HSPAN_DROPPED = r"a|(sub|add)_mean\.(weight|bias)"
 
 
-def recognise(tensors: Mapping[str, Tensor], name: str | None = None) -> str | None:
-    """The registry name of an official checkpoint; None when its keys are of no known program.
-
-    Args:
-        tensors: the checkpoint, unwrapped.
-        name: what the user calls it; decides between networks that share a layout.
-    """
-    for layout in OFFICIAL.values():
+def recognise(tensors: Mapping[str, Tensor]) -> OfficialLayout | None:
+    """The program that stored these tensors; None when their names are of no known one."""
+    for layout in OFFICIAL:
         if any(re.fullmatch(layout.signature, key) for key in tensors):
-            return name if name in layout.names else layout.names[0]
+            return layout
     return None
 
 
@@ -100,7 +95,10 @@ def _hspan_convert(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         kept["head.0.weight"] = kept["head.0.weight"] * value_range
         kept["tail.1.weight"] = kept["tail.1.weight"] / value_range
         kept["tail.1.bias"] = kept["tail.1.bias"] / value_range
-    return {_renamed(key, HSPAN_KEYS): tensor for key, tensor in kept.items()}
+    renamed = {_renamed(key, HSPAN_KEYS): tensor for key, tensor in kept.items()}
+    if len(renamed) < len(kept):
+        raise WeightsError("an official HSPAN checkpoint with a module of two last convolutions")
+    return renamed
 
 
 def _rgb_range(tensors: Mapping[str, Tensor]) -> float:
@@ -144,11 +142,11 @@ def _require(tensors: Mapping[str, Tensor], *keys: str) -> None:
         raise WeightsError(f"an official HSPAN checkpoint without {', '.join(missing)}")
 
 
-OFFICIAL = {
-    "hspan": OfficialLayout(
+OFFICIAL = (
+    OfficialLayout(
         signature=r"body\.\d+\.body\.\d+\.conv_assembly\.0\.weight",
         names=("hspan", "hspan-s"),
         config=_hspan_config,
         convert=_hspan_convert,
     ),
-}
+)
