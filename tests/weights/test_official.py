@@ -89,9 +89,9 @@ def official_output(weights, x, value_range, residual_scale=0.1):
     return conv("add_mean", conv("tail.1", out))
 
 
-def saved(tmp_path, weights, wrap=lambda w: w):
+def saved(tmp_path, weights):
     path = tmp_path / "official.pt"
-    torch.save(wrap(weights), path)
+    torch.save(weights, path)
     return path
 
 
@@ -142,7 +142,9 @@ def test_residual_scale_comes_from_the_caller(tmp_path):
 def test_wrappers_and_prefixes(tmp_path):
     weights = official_weights(2, 1)
     wrapped = saved(
-        tmp_path, weights, lambda w: {"epoch": 3, "params": {f"module.{k}": v for k, v in w.items()}}
+        tmp_path,
+        weights,
+        lambda w: {"epoch": 3, "params": {f"module.{k}": v for k, v in w.items()}},
     )
     with torch.no_grad():
         output = load_model(wrapped)(image())
