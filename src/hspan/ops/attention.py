@@ -148,8 +148,8 @@ def _attention_op(
     query: Tensor, key: Tensor, value: Tensor, topk: int | None, backend: str
 ) -> tuple[Tensor, Tensor]:
     kernel = pick(Call(query.device.type, query.dtype), backend)
-    out, limits = kernel.forward(query, key, value, topk)
-    return out, limits
+    with torch.autocast(query.device.type, enabled=False):  # kernels choose each product's dtype
+        return kernel.forward(query, key, value, topk)
 
 
 @_attention_op.register_fake
@@ -179,8 +179,8 @@ def _attention_backward_op(
     backend: str,
 ) -> tuple[Tensor, Tensor, Tensor]:
     kernel = pick(Call(query.device.type, query.dtype), backend)
-    d_query, d_key, d_value = kernel.backward(grad, query, key, value, limits, topk)
-    return d_query, d_key, d_value
+    with torch.autocast(query.device.type, enabled=False):
+        return kernel.backward(grad, query, key, value, limits, topk)
 
 
 @_attention_backward_op.register_fake
