@@ -141,11 +141,8 @@ def test_residual_scale_comes_from_the_caller(tmp_path):
 
 def test_wrappers_and_prefixes(tmp_path):
     weights = official_weights(2, 1)
-    wrapped = saved(
-        tmp_path,
-        weights,
-        lambda w: {"epoch": 3, "params": {f"module.{k}": v for k, v in w.items()}},
-    )
+    parallel = {f"module.{key}": value for key, value in weights.items()}
+    wrapped = saved(tmp_path, {"epoch": 3, "params": parallel})
     with torch.no_grad():
         output = load_model(wrapped)(image())
     assert torch.allclose(output, official_output(weights, image(), 1), atol=1e-5)

@@ -25,7 +25,7 @@ from hspan.metrics import psnr, ssim
 
 Kind = Literal["BI", "BD"]
 Grey = Literal["replicate", "raw"]
-Report = Callable[[str, ImageScore | Failure], None]
+Report = Callable[[str, ImageScore | Failure, int], None]
 
 _RESIZE = {
     "BI": "LR by bicubic reduction as MATLAB's imresize, 8-bit",
@@ -69,7 +69,8 @@ def evaluate(
         device: as for ``Upscaler``.
         precision: as for ``Upscaler``.
         save_images: folder for the upscaled images, as ``DATASET/NAME_x2.png``.
-        on_image: called after every image with the data set's name and the outcome.
+        on_image: called after every image with the data set's name, the outcome, and the number of
+            images in all folders.
 
     Raises:
         UsageError: unknown model or option, or a model for another scale.
@@ -83,7 +84,7 @@ def evaluate(
     if kind not in _RESIZE or grey not in _GREY:
         raise UsageError(f"kind is BI or BD and grey replicate or raw, got {kind} and {grey}")
     # Folders first: a misspelt one shouldn't cost a model's loading, nor an hour of other folders.
-    datasets = [(Path(folder), find_pairs(folder, scale, kind)) for folder in folders]
+    datasets = [(path, find_pairs(path, scale, kind)) for path in map(Path, folders)]
     if not datasets:
         raise UsageError("no folder of images to evaluate on")
     if model == "bicubic":
@@ -99,8 +100,14 @@ def evaluate(
             ensemble=ensemble,
         )
     target = None if save_images is None else Path(save_images)
+    total = sum(len(pairs) for _, pairs in datasets)
+
+    def report(name: str, outcome: ImageScore | Failure) -> None:
+        if on_image is not None:
+            on_image(name, outcome, total)
+
     scores = [
-        _score_dataset(contestant, folder, pairs, scale, kind, grey, target, on_image)
+        _score_dataset(contestant, folder, pairs, scale, kind, grey, target, report)
         for folder, pairs in datasets
     ]
     return Evaluation(
@@ -141,7 +148,7 @@ def _score_dataset(
     kind: Kind,
     grey: Grey,
     target: Path | None,
-    on_image: Report | None,
+    report: Callable[[str, ImageScore | Failure], None],
 ) -> DatasetScore:
     absolute = folder.resolve()
     name = absolute.parent.name if absolute.name == "HR" else absolute.name
@@ -161,8 +168,7 @@ def _score_dataset(
         except (HspanError, OSError, MemoryError, RuntimeError) as error:
             outcome = Failure(name=pair.name, reason=str(error) or type(error).__name__)
             failures.append(outcome)
-        if on_image is not None:
-            on_image(name, outcome)
+        report(name, outcome)
     return DatasetScore(
         name=name,
         folder=folder,
