@@ -3,7 +3,7 @@ import hashlib
 import pytest
 import torch
 
-from hspan.errors import WeightsError
+from hspan.errors import UsageError, WeightsError
 from hspan.models import create_model
 from hspan.weights import _shipped, load_model, save_model, shipped_weights, weights_hash
 
@@ -49,9 +49,9 @@ def test_loaded_by_name(folder, source, scale, loaded):
 
 
 def test_what_isnt_shipped(folder):
-    with pytest.raises(WeightsError, match=r"no weights of hspan ×3.*hspan ×2 \(BI\)"):
+    with pytest.raises(UsageError, match=r"no weights of hspan ×3.*hspan ×2 \(BI\)"):
         load_model("hspan", scale=3)
-    with pytest.raises(WeightsError, match="no weights of hspan-s come with the package"):
+    with pytest.raises(UsageError, match="no weights of hspan-s come with the package"):
         load_model("hspan-s")
 
 

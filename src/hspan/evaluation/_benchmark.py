@@ -17,7 +17,7 @@ from torch import nn
 from hspan._version import __version__
 from hspan.data import ImagePair, find_pairs
 from hspan.errors import HspanError, InputError, UsageError
-from hspan.evaluation._contestants import Contestant, bicubic, network
+from hspan.evaluation._contestants import Contestant, make_contestant
 from hspan.evaluation._published import reference_rows
 from hspan.evaluation._report import DatasetScore, Evaluation, Failure, ImageScore, Protocol
 from hspan.imaging import Picture, crop_to_multiple, degrade, read_image, write_image
@@ -87,18 +87,15 @@ def evaluate(
     datasets = [(path, find_pairs(path, scale, kind)) for path in map(Path, folders)]
     if not datasets:
         raise UsageError("no folder of images to evaluate on")
-    if model == "bicubic":
-        contestant = bicubic(scale, ensemble=ensemble)
-    else:
-        contestant = network(
-            model,
-            scale,
-            kind,
-            device=device,
-            precision=precision,
-            tile=tile,
-            ensemble=ensemble,
-        )
+    contestant = make_contestant(
+        model,
+        scale,
+        kind,
+        device=device,
+        precision=precision,
+        tile=tile,
+        ensemble=ensemble,
+    )
     target = None if save_images is None else Path(save_images)
     total = sum(len(pairs) for _, pairs in datasets)
 
@@ -130,9 +127,9 @@ def _protocol(contestant: Contestant, scale: int, kind: Kind, grey: Grey) -> Pro
         border=f"{scale} pixels left out at every side; HR cropped to a multiple of {scale}",
         grey=_GREY[grey],
         mean="of the images' own PSNR and SSIM (11×11 Gaussian window, σ 1.5)",
-        tile=contestant.tile,
+        tile=contestant.tile(),
         ensemble="8 flips and rotations" if contestant.ensemble else "none",
-        precision=contestant.precision,
+        precision=contestant.precision(),
         device=contestant.device,
         weights=contestant.weights,
         versions=f"hspan {__version__}, torch {torch.__version__}, numpy {np.__version__}, "
@@ -188,7 +185,7 @@ def _score(
 
 
 def _read(pair: ImagePair, scale: int, kind: Kind, grey: Grey) -> tuple[np.ndarray, np.ndarray]:
-    """HR cropped to what the LR image covers, and LR; uint8, [H, W] or [H, W, 3] both."""
+    """HR cropped to what the LR image covers, and LR; uint8, [H, W, 1] or [H, W, 3] both."""
     hr = crop_to_multiple(_pixels(pair.hr), scale)
     lr = degrade(hr, scale, kind) if pair.lr is None else _pixels(pair.lr)
     if (lr.shape[0] * scale, lr.shape[1] * scale) != hr.shape[:2]:
@@ -197,7 +194,7 @@ def _read(pair: ImagePair, scale: int, kind: Kind, grey: Grey) -> tuple[np.ndarr
             f"{hr.shape[1] // scale}×{hr.shape[0] // scale}"
         )
     if grey == "raw" and hr.shape[2] == lr.shape[2] == 1:
-        return hr[:, :, 0], lr[:, :, 0]
+        return hr, lr
     return _rgb(hr), _rgb(lr)
 
 
@@ -217,5 +214,4 @@ def _rgb(image: np.ndarray) -> np.ndarray:
 
 def _save(path: Path, sr: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = sr[:, :, None] if sr.ndim == 2 else sr
-    write_image(path, Picture(pixels=pixels))
+    write_image(path, Picture(pixels=sr))

@@ -49,11 +49,10 @@ def load_model(
         official HSPAN computes what the authors' released program computes (``topk=None``).
 
     Raises:
-        UsageError: no such network, configuration key or device, or ``name`` or ``scale``
-            contradicts the source.
+        UsageError: no such network, configuration key or device, no weights of this network and
+            scale are shipped, or ``name`` or ``scale`` contradicts the source.
         InputError: the file is missing or unreadable.
-        WeightsError: the file is damaged, foreign or doesn't fit, with the differences; or no
-            weights of this network and scale are shipped.
+        WeightsError: the file is damaged, foreign or doesn't fit, with the differences.
     """
     target = _device(device)
     if isinstance(source, str) and not Path(source).is_file():
@@ -78,7 +77,7 @@ def _shipped(source: str, scale: int | None) -> ShippedWeight | None:
     if source in MODELS:
         offered = ", ".join(f"{w.model} ×{w.scale} ({w.kind})" for w in available.values())
         wanted = source if scale is None else f"{source} ×{scale}"
-        raise WeightsError(
+        raise UsageError(
             f"no weights of {wanted} come with the package (there are: {offered or 'none'}); "
             "name a checkpoint file instead"
         )
