@@ -23,9 +23,7 @@ def train(
         Optional[Path],  # noqa: UP045
         typer.Option("--out", "-o", help="Folder of the run.  [default: runs/RECIPE]"),
     ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show all settings and stop.")
-    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show all settings and stop.")] = False,
 ) -> None:
     """Train a network as a recipe says; every setting can be overridden as KEY=VALUE."""
     from rich.console import Console

@@ -1,6 +1,6 @@
 """Training: recipes, the loop, checkpoints and exact resume."""
 
-from hspan.training._module import SRTrainingModule, TrainingDiverged
+from hspan.training._module import DivergenceError, SRTrainingModule
 from hspan.training._recipe import Recipe, list_recipes, load_recipe
 from hspan.training._run import Observer, TrainingResult, train
 from hspan.training._schedule import lr_factor
@@ -8,10 +8,10 @@ from hspan.training._transfer import transfer_weights
 from hspan.training._validation import ValidationSet
 
 __all__ = [
+    "DivergenceError",
     "Observer",
     "Recipe",
     "SRTrainingModule",
-    "TrainingDiverged",
     "TrainingResult",
     "ValidationSet",
     "list_recipes",

@@ -60,7 +60,12 @@ class StopCallback(L.Callback):
         self.interrupted = True
 
     def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, idx: int
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
     ) -> None:
         """Ask the trainer to stop."""
         seconds = cast(SRTrainingModule, pl_module).seconds
@@ -86,6 +91,7 @@ class ValidationCallback(L.Callback):
         psnr: the latest score; None before the first.
         psnr_step: when that was.
         best: the best score so far.
+        seconds: spent on scoring in this part of the run.
     """
 
     def __init__(self, images: ValidationSet, every: int, stop: StopCallback) -> None:
@@ -95,17 +101,25 @@ class ValidationCallback(L.Callback):
         self.psnr: float | None = None
         self.psnr_step = -1
         self.best = float("-inf")
+        self.seconds = 0.0
 
     def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, idx: int
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
     ) -> None:
         """Score where it is time."""
         step = trainer.global_step
         if step % self._every and not (_ending(trainer) and not self._stop.interrupted):
             return
         # Every device takes part, so that none waits for the others past a time limit.
+        start = time.monotonic()
         self.psnr = self._images.score(cast(SRTrainingModule, pl_module).result)
         self.psnr_step = step
+        self.seconds += time.monotonic() - start
 
     def state_dict(self) -> dict[str, Any]:
         """The best score belongs to the run."""
@@ -146,7 +160,7 @@ class LogCallback(L.Callback):
         self._observe = observe
         self._warn = warn
         self._skipped = 0.0
-        self._since = (0, 0.0, 0.0)  # step, seconds of training, seconds of waiting
+        self._since = (0, 0.0, 0.0)  # step, seconds of training alone, seconds of waiting
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Continue the file of an earlier part of the run."""
@@ -163,7 +177,12 @@ class LogCallback(L.Callback):
             csv.writer(file).writerows([list(COLUMNS), *rows])
 
     def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, idx: int
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
     ) -> None:
         """Write a row where it is time, or where there is a score."""
         step = trainer.global_step
@@ -187,6 +206,7 @@ class LogCallback(L.Callback):
     def _speed(self, trainer: L.Trainer, step: int, seconds: float) -> dict[str, float]:
         batches = cast(PatchDataModule, cast(Any, trainer).datamodule).batches
         waited = batches.wait_seconds if batches else 0.0
+        seconds -= self._validation.seconds if self._validation else 0.0
         old_step, old_seconds, old_waited = self._since
         self._since = (step, seconds, waited)
         elapsed = max(seconds - old_seconds, 1e-9)
@@ -229,7 +249,12 @@ class CheckpointCallback(L.Callback):
         self._saved_at = time.monotonic()
 
     def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, idx: int
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
     ) -> None:
         """Save where it is time."""
         step, validation = trainer.global_step, self._validation

@@ -20,7 +20,7 @@ from hspan.training._schedule import lr_factor
 _MOST_SKIPPED = 50  # consecutive non-finite steps after which a run is given up
 
 
-class TrainingDiverged(HspanError):
+class DivergenceError(HspanError):
     """The loss or its gradient stayed infinite or NaN for many steps in a row."""
 
 
@@ -39,7 +39,6 @@ class SRTrainingModule(L.LightningModule):
         average: their exponential moving average in float32; None without ``training.ema``.
         skipped: number of steps skipped so far, int64 on the device.
         skipped_in_a_row: how many of the latest steps were skipped.
-        seconds: time spent in training so far, over all parts of an interrupted run.
     """
 
     skipped: Tensor
@@ -55,11 +54,16 @@ class SRTrainingModule(L.LightningModule):
         self.average = deepcopy(network).requires_grad_(False) if recipe.training.ema else None
         self.register_buffer("skipped", torch.zeros((), dtype=torch.int64))
         self.register_buffer("skipped_in_a_row", torch.zeros((), dtype=torch.int64))
-        self.seconds = 0.0
-        self._clock = 0.0
+        self._clock: float | None = None  # when a run without interruptions would have begun
+        self._seconds = 0.0
         self._loss_sum: Tensor | None = None
         self._loss_count = 0
         self._grad_norm: Tensor | None = None
+
+    @property
+    def seconds(self) -> float:
+        """Time spent in training and scoring so far, over all parts of an interrupted run."""
+        return self._seconds if self._clock is None else time.monotonic() - self._clock
 
     @property
     def result(self) -> nn.Module:
@@ -85,7 +89,11 @@ class SRTrainingModule(L.LightningModule):
 
     def on_train_start(self) -> None:
         """Start the clock."""
-        self._clock = time.monotonic() - self.seconds
+        self._clock = time.monotonic() - self._seconds
+
+    def on_train_end(self) -> None:
+        """Stop the clock."""
+        self._seconds, self._clock = self.seconds, None
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """Update the weights once.
@@ -114,7 +122,6 @@ class SRTrainingModule(L.LightningModule):
         self._loss_sum = loss if self._loss_sum is None else self._loss_sum + loss
         self._loss_count += 1
         self._grad_norm = norm
-        self.seconds = time.monotonic() - self._clock
 
     def _step_unless(self, bad: Tensor, optimizer: Any) -> None:
         if self.trainer.world_size > 1:  # all devices must decide alike
@@ -135,9 +142,9 @@ class SRTrainingModule(L.LightningModule):
             return
         # Early on, a long memory would only preserve the initial weights.
         decay = min(self.recipe.training.ema, (1 + step) / (10 + step))
-        torch._foreach_lerp_(
-            list(self.average.parameters()), list(self.network.parameters()), 1 - decay
-        )
+        means: list[Tensor] = list(self.average.parameters())
+        weights: list[Tensor] = list(self.network.parameters())
+        torch._foreach_lerp_(means, weights, 1 - decay)  # pyright: ignore[reportPrivateImportUsage]
         for mean, buffer in zip(self.average.buffers(), self.network.buffers(), strict=True):
             mean.copy_(buffer)
 
@@ -148,10 +155,10 @@ class SRTrainingModule(L.LightningModule):
             ``loss``, ``grad_norm`` (of the latest step), ``lr``, ``skipped`` (in all).
 
         Raises:
-            TrainingDiverged: nothing but skipped steps for a long time.
+            DivergenceError: nothing but skipped steps for a long time.
         """
         if self.skipped_in_a_row >= _MOST_SKIPPED:
-            raise TrainingDiverged(
+            raise DivergenceError(
                 f"the loss or its gradient wasn't finite for {int(self.skipped_in_a_row)} steps in "
                 f"a row, up to step {self.global_step}; start again with a lower optimizer.lr or "
                 "optimizer.clip=0.5"
@@ -174,4 +181,4 @@ class SRTrainingModule(L.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take up the time spent so far."""
-        self.seconds = checkpoint["seconds"]
+        self._seconds = checkpoint["seconds"]

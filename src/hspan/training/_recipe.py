@@ -18,7 +18,7 @@ from hspan.errors import UsageError
 if sys.version_info >= (3, 11):
     import tomllib
 else:  # the same parser under its older name
-    import tomli as tomllib
+    import tomli as tomllib  # pyright: ignore[reportMissingImports] (absent on newer versions)
 
 PRECISIONS = ("fp32", "bf16")
 Section = TypeVar("Section")
@@ -272,7 +272,6 @@ def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def _with_overrides(tables: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    tables = {name: dict(table) if isinstance(table, dict) else table for name, table in tables.items()}
     for word in overrides:
         key, equals, text = word.partition("=")
         section, dot, name = key.partition(".")
@@ -332,14 +331,13 @@ def _build_section(section: str, cls: type[Section], table: Any) -> Section:
 def _check(value: Any, hint: Any, where: str) -> Any:
     """Return the value in the wanted type, or say what is wanted."""
     if get_origin(hint) in (Union, types.UnionType):
-        wanted = [option for option in get_args(hint) if option is not type(None)][0]
+        wanted = next(option for option in get_args(hint) if option is not type(None))
         return None if value is None else _check(value, wanted, where)
     if get_origin(hint) is tuple:
         parts = get_args(hint)
         if isinstance(value, list) and len(cast(list[Any], value)) == len(parts):
-            return tuple(
-                _check(v, part, where) for v, part in zip(cast(list[Any], value), parts, strict=True)
-            )
+            each = zip(cast(list[Any], value), parts, strict=True)
+            return tuple(_check(v, part, where) for v, part in each)
         raise UsageError(f"{where} must be {len(parts)} values, got {value!r}")
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
@@ -356,4 +354,5 @@ def _positive(section: Any, table: str, *names: str) -> None:
 
 def _unknown(what: str, name: str, valid: Sequence[str] | Mapping[str, Any]) -> str:
     close = difflib.get_close_matches(name, list(valid), n=3, cutoff=0.4)
-    return f"unknown {what} {name!r}; did you mean {' or '.join(close) or ', '.join(sorted(valid))}?"
+    hint = f"did you mean {' or '.join(close)}?" if close else f"choose from {', '.join(valid)}"
+    return f"unknown {what} {name!r}; {hint}"

@@ -102,7 +102,7 @@ def train(
         UsageError: the recipe lacks a folder or asks for an impossible network or device, the
             checkpoint is of another network, or ``out`` holds a run already and ``resume`` is None.
         InputError: images or checkpoint can't be used.
-        TrainingDiverged: nothing but skipped steps for a long time.
+        DivergenceError: nothing but skipped steps for a long time.
     """
     observer = observer or SilentObserver()
     out = Path(out)
@@ -219,7 +219,8 @@ def _check_same_network(path: Path, recipe: Recipe) -> None:
                 f"{wanted[key]}"
             )
     if bool(saved["training"]["ema"]) != bool(wanted["training"]["ema"]):
-        raise UsageError(f"{path} was made {'without' if wanted['training']['ema'] else 'with'} ema")
+        word = "without" if wanted["training"]["ema"] else "with"
+        raise UsageError(f"{path} was made {word} training.ema, the recipe is the other way round")
 
 
 def _note_images(cache: ImageCache, observer: Observer) -> None:
