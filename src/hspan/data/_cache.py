@@ -241,7 +241,8 @@ def load_pair(pair: ImagePair, scale: int, kind: str = "BI") -> tuple[np.ndarray
     lr = read_rgb(pair.lr)
     if lr.shape != (height, width, 3):
         raise InputError(
-            f"{pair.lr}: {lr.shape[1]}×{lr.shape[0]}, but {pair.hr.name} / {scale} is {width}×{height}"
+            f"{pair.lr}: is {lr.shape[1]}×{lr.shape[0]}, but {pair.hr.name} reduced by {scale} "
+            f"is {width}×{height}"
         )
     return hr, lr
 
