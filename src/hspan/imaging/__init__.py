@@ -2,6 +2,23 @@
 
 from hspan.imaging._colour import rgb_to_y
 from hspan.imaging._degrade import crop_to_multiple, degrade
+from hspan.imaging._formats import IMAGE_SUFFIXES, WRITABLE_SUFFIXES, best_suffix
+from hspan.imaging._picture import ImageInfo, Picture
+from hspan.imaging._read import probe_image, read_image
 from hspan.imaging._resize import imresize
+from hspan.imaging._write import write_image
 
-__all__ = ["crop_to_multiple", "degrade", "imresize", "rgb_to_y"]
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "WRITABLE_SUFFIXES",
+    "ImageInfo",
+    "Picture",
+    "best_suffix",
+    "crop_to_multiple",
+    "degrade",
+    "imresize",
+    "probe_image",
+    "read_image",
+    "rgb_to_y",
+    "write_image",
+]

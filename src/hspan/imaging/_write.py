@@ -1,0 +1,176 @@
+"""Writing image files: all or nothing, and nothing lost in silence."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import secrets
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hspan.errors import InputError, UsageError
+from hspan.imaging import _exif, _png
+from hspan.imaging._formats import (
+    WRITABLE_SUFFIXES,
+    lossless_suffix,
+    what_is_lost,
+    writable_format,
+)
+from hspan.imaging._picture import Picture
+from hspan.imaging._read import profile_fits
+
+if TYPE_CHECKING:
+    import pyvips
+
+_KEEP_EXIF, _KEEP_ICC = 1, 8
+_VIPS_FORMATS = {"uint8": "uchar", "uint16": "ushort", "float32": "float"}
+_MODELS = {
+    ("uint8", 1): "b-w",
+    ("uint8", 3): "srgb",
+    ("uint16", 1): "grey16",
+    ("uint16", 3): "rgb16",
+    ("float32", 1): "b-w",
+    ("float32", 3): "scrgb",
+}
+_DEFAULT_DPI = 72.0  # a value that TIFF and EXIF demand even where nobody knows
+_CLASSIC_TIFF_BYTES = 2**32 - 2**26  # beyond, offsets need BigTIFF
+
+
+def write_image(path: str | os.PathLike[str], picture: Picture, *, quality: int = 95) -> None:
+    """Write an image file under a temporary name and move it into place once it is whole.
+
+    Depth, alpha, profile, EXIF and resolution are kept. A profile of another colour model than the
+    pixels' is left out, as readers would reject it; WebP has a resolution only within EXIF, and
+    TIFF files above 4 GB have no EXIF.
+
+    Args:
+        path: its suffix names the format: one of `WRITABLE_SUFFIXES`. An existing file is replaced.
+        picture: what to write; its arrays may be memory maps and aren't copied if contiguous.
+        quality: 1 to 100, for JPEG and WebP; WebP is lossless at 100.
+
+    Raises:
+        UsageError: `quality` out of range.
+        InputError: a suffix that can't be written, a format that would lose depth or transparency
+            or that ends at fewer pixels, or a folder that can't be written to.
+    """
+    path = Path(path)
+    if not 1 <= quality <= 100:
+        raise UsageError(f"quality must be from 1 to 100, got {quality}")
+    name = writable_format(path.suffix)
+    if name is None:
+        raise InputError(
+            f"{path} can't be written: use one of {', '.join(sorted(WRITABLE_SUFFIXES))}, "
+            f"got {path.suffix or 'no suffix'}"
+        )
+    if loss := what_is_lost(picture, name):
+        raise InputError(f"{path} can't be written: {loss}; use {lossless_suffix(picture)} instead")
+    if path.is_dir():
+        raise InputError(f"{path} is a folder: name a file in it")
+    temporary = path.with_name(f".hspan-{secrets.token_hex(6)}.part")
+    try:
+        # Created here, so that a wrong folder is told from a failure to encode.
+        temporary.touch(exist_ok=False)
+        _encode(temporary, picture, name, quality)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise InputError(f"{path} can't be written: {error.strerror or error}") from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
+
+
+def _encode(path: Path, picture: Picture, name: str, quality: int) -> None:
+    import pyvips
+
+    image = _with_metadata(_to_vips(picture), picture)
+    keep = _KEEP_ICC | (_KEEP_EXIF if picture.exif else 0)
+    try:
+        if name == "PNG":
+            image.pngsave(str(path), filter=0xF8, keep=keep)  # all filters, as photographs need
+        elif name == "JPEG":
+            image.jpegsave(str(path), Q=quality, optimize_coding=True, keep=keep)
+        elif name == "WebP":
+            image.webpsave(
+                str(path), Q=quality, lossless=quality == 100, exact=True, alpha_q=100, keep=keep
+            )
+        else:
+            image.tiffsave(
+                str(path),
+                compression="deflate",
+                # Differences help whole numbers only; readers rarely know the one for floats.
+                predictor="none" if picture.dtype.kind == "f" else "horizontal",
+                bigtiff=_byte_count(picture) > _CLASSIC_TIFF_BYTES,
+                keep=keep,
+            )
+    except pyvips.Error as error:
+        reason = " ".join(str(error).split())
+        raise OSError(f"encoding failed ({reason})") from error
+    _finish(path, picture, name)
+
+
+def _finish(path: Path, picture: Picture, name: str) -> None:
+    """Put right what the encoder can't be told: an unknown resolution, and EXIF in TIFF."""
+    if name == "TIFF" and picture.exif:
+        _add_exif_to_tiff(path, picture.exif)
+    if picture.dpi is None and name in ("PNG", "JPEG"):
+        with path.open("r+b") as file:
+            if name == "PNG":
+                _png.forget_dpi(file)
+            elif file.read(11)[6:] == b"JFIF\0":
+                file.seek(13)  # behind the version: unit, horizontal, vertical
+                file.write(bytes([0, 0, 1, 0, 1]))
+
+
+def _add_exif_to_tiff(path: Path, exif: bytes) -> None:
+    with path.open("r+b") as file:
+        end = file.seek(0, os.SEEK_END)
+        file.write(bytes(end % 2))
+        end += end % 2
+        file.flush()
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            addition = _exif.into_tiff(data, exif)
+        if addition is not None and end + len(addition) < 2**32:
+            file.seek(end)
+            file.write(addition)
+            file.seek(4)
+            file.write(end.to_bytes(4, "little"))
+
+
+def _byte_count(picture: Picture) -> int:
+    return picture.pixels.nbytes + (0 if picture.alpha is None else picture.alpha.nbytes)
+
+
+def _to_vips(picture: Picture) -> pyvips.Image:
+    import pyvips
+
+    def wrap(array: np.ndarray, channels: int) -> pyvips.Image:
+        data = np.ascontiguousarray(array).data
+        kind = _VIPS_FORMATS[array.dtype.name]
+        return pyvips.Image.new_from_memory(data, picture.width, picture.height, channels, kind)
+
+    colours = picture.pixels.shape[2]
+    image = wrap(picture.pixels, colours)
+    if picture.alpha is not None:
+        image = image.bandjoin(wrap(picture.alpha, 1))
+    return image.copy(interpretation=_MODELS[picture.dtype.name, colours])
+
+
+def _with_metadata(image: pyvips.Image, picture: Picture) -> pyvips.Image:
+    import pyvips
+
+    x, y = picture.dpi or (_DEFAULT_DPI, _DEFAULT_DPI)
+    image = image.copy(xres=x / 25.4, yres=y / 25.4)
+    # pyvips' annotations forget that blobs are bytes.
+    set_blob: Callable[[int, str, bytes], None] = image.set_type  # pyright: ignore[reportAssignmentType]
+    blob = pyvips.GValue.blob_type
+    image.set_type(pyvips.GValue.gstr_type, "resolution-unit", "in")
+    image.set_type(pyvips.GValue.gint_type, "orientation", 1)
+    if picture.icc and profile_fits(picture.icc, picture.pixels.shape[2]):
+        set_blob(blob, "icc-profile-data", picture.icc)
+    if picture.exif:
+        set_blob(blob, "exif-data", picture.exif)
+    return image

@@ -1,0 +1,39 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from hspan.imaging import IMAGE_SUFFIXES, WRITABLE_SUFFIXES, ImageInfo, Picture, best_suffix
+
+RGB = ImageInfo(width=40, height=30, channels=3, dtype=np.dtype(np.uint8), pages=1, format="JPEG")
+
+
+@pytest.mark.parametrize(
+    ("info", "wanted", "expected"),
+    [
+        (RGB, ".JPG", ".jpg"),
+        (RGB, ".webp", ".webp"),
+        (RGB, ".avif", ".png"),
+        (RGB, ".gif", ".png"),
+        (RGB, "", ".png"),
+        (replace(RGB, channels=4), ".jpg", ".png"),
+        (replace(RGB, channels=4), ".webp", ".webp"),
+        (replace(RGB, dtype=np.dtype(np.uint16)), ".jpg", ".png"),
+        (replace(RGB, dtype=np.dtype(np.uint16)), ".tiff", ".tiff"),
+        (replace(RGB, dtype=np.dtype(np.float32)), ".png", ".tif"),
+        (replace(RGB, width=20000), ".webp", ".png"),
+        (replace(RGB, width=20000), ".jpg", ".jpg"),
+    ],
+)
+def test_best_suffix_keeps_everything(info, wanted, expected):
+    assert best_suffix(info, wanted) == expected
+
+
+def test_best_suffix_of_a_picture():
+    picture = Picture(np.zeros((4, 4, 1), np.uint8), np.zeros((4, 4), np.uint8))
+    assert best_suffix(picture, ".jpeg") == ".png"
+    assert best_suffix(replace(picture, alpha=None), ".jpeg") == ".jpeg"
+
+
+def test_what_can_be_written_can_be_read():
+    assert WRITABLE_SUFFIXES < IMAGE_SUFFIXES
