@@ -142,7 +142,9 @@ def test_undefined_queries_are_nan_alone(backend, topk, bad):
 
 @pytest.mark.parametrize("backend", FAST)
 def test_non_contiguous(backend):
-    query, key, value = (t.transpose(1, 2).contiguous().transpose(1, 2) for t in draw(2, 80, 90, 6, 5))
+    query, key, value = (
+        t.transpose(1, 2).contiguous().transpose(1, 2) for t in draw(2, 80, 90, 6, 5)
+    )
     out = hspa_attention(query, key, value, backend=backend)
     truth = hspa_attention(query, key, value, backend="reference")
     torch.testing.assert_close(out, truth)
@@ -157,7 +159,7 @@ def test_no_queries_or_no_images():
 @pytest.mark.parametrize("topk", [None, 5])
 @pytest.mark.parametrize("spread", [0.05, 2.0])  # dense and sparse tiles
 def test_support_is_the_weights(topk, spread):
-    query, key, value = draw(2, 90, 400, 5, 3, spread)
+    query, key, _ = draw(2, 90, 400, 5, 3, spread)
     offsets, indices, weights = attention_support(query, key, topk=topk)
     assert offsets.shape == (2, 91)
     assert offsets[0, 0] == 0
@@ -180,9 +182,7 @@ def test_softmax_is_equation_6():
     query, key, value = draw(2, 30, 40, 6, 5)
     expected = (query @ key.transpose(1, 2)).softmax(-1) @ value
     torch.testing.assert_close(softmax_attention(query, key, value), expected)
-    torch.testing.assert_close(
-        softmax_attention(query, key, value, backend="reference"), expected
-    )
+    torch.testing.assert_close(softmax_attention(query, key, value, backend="reference"), expected)
 
 
 MEMORY = """
@@ -212,7 +212,7 @@ def test_memory_is_linear(backward):
 
 
 def test_named_backend_that_cannot_run_says_why():
-    with pytest.raises(BackendUnavailable, match="triton.*no Triton kernel"):
+    with pytest.raises(BackendUnavailable, match=r"triton.*no Triton kernel"):
         hspa_attention(*draw(1, 4, 4, 2, 2), backend="triton")
 
 
