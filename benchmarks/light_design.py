@@ -85,11 +85,11 @@ DESIGNS: dict[str, Callable[[], nn.Module]] = {
     "48x14, HSPA, patch 2, top 32": lambda: light(topk=32),
     "48x14, 3 HSPA, patch 2": lambda: light(attention_after=(4, 8, 12)),
     "48x14, HSPA late, patch 2": lambda: light(attention_after=(12,)),
-    "48x20, HSPA, patch 2": lambda: light(num_blocks=20, attention_after=(10,)),
-    "64x8, HSPA, patch 2": lambda: light(channels=64, num_blocks=8, attention_after=(4,)),
-    "64x12, HSPA, patch 2": lambda: light(channels=64, num_blocks=12, attention_after=(6,)),
+    "48x20, HSPA, patch 2": lambda: light(num_blocks=20),
+    "64x8, HSPA, patch 2": lambda: light(channels=64, num_blocks=8),
+    "64x12, HSPA, patch 2": lambda: light(channels=64, num_blocks=12),
     "64x12, no attention": lambda: light(channels=64, num_blocks=12, attention_after=()),
-    "48 ESA x10, HSPA, patch 2": lambda: esa(10, attention_after=(5,)),
+    "48 ESA x10, HSPA, patch 2": lambda: esa(10),
     "48 ESA x10, no attention": lambda: esa(10, attention_after=()),
 }
 

@@ -87,7 +87,7 @@ def evaluate(
             save_images=save_images,
             on_image=progress.report,
         )
-    _print(result, notes if json_file == "-" else Console(highlight=False))
+    _print(result, grey, notes if json_file == "-" else Console(highlight=False))
     if json_file is not None:
         _write_json(result, json_file)
     if not result.complete:
@@ -133,7 +133,7 @@ class _Progress:
         self._bar.update(self._task, description=dataset, total=total, advance=1)
 
 
-def _print(result: Evaluation, console: Console) -> None:
+def _print(result: Evaluation, grey: Grey, console: Console) -> None:
     from rich.table import Table
 
     protocol = result.protocol
@@ -147,13 +147,14 @@ def _print(result: Evaluation, console: Console) -> None:
     console.print(table)
     for line in protocol.lines():
         console.print(line, markup=False, soft_wrap=True)
-    for dataset in result.datasets:
-        console.print(f"LR of {dataset.name}: {dataset.lr}", markup=False, soft_wrap=True)
+    for source in sorted({dataset.lr for dataset in result.datasets}):
+        names = ", ".join(dataset.name for dataset in result.datasets if dataset.lr == source)
+        console.print(f"LR of {names}: {source}", markup=False, soft_wrap=True)
     for row in result.references:
         if row.note:
             console.print(f"{row.method} in the paper: {row.note}", markup=False, soft_wrap=True)
-    grey_apart = result.model == "bicubic" and protocol.kind == "BI"
-    if grey_apart and any(dataset.name.lower() == "set14" for dataset in result.datasets):
+    replicated = grey is Grey.REPLICATE and result.model == "bicubic"
+    if replicated and any(dataset.name.lower() == "set14" for dataset in result.datasets):
         console.print(
             "Set14: the paper's Bicubic row scores the one grey image on its own values; "
             "--grey raw does too.",
@@ -167,8 +168,8 @@ def _add_rows(table: Table, result: Evaluation, dataset: DatasetScore) -> None:
     table.add_row(dataset.name, count, result.model, _psnr(dataset.psnr), _ssim(dataset.ssim), "")
     for row in result.references:
         if (paper := row.score(dataset.name)) is not None:
-            psnr = _difference(dataset.psnr, paper.psnr, ".2f")
-            ssim = _difference(dataset.ssim, paper.ssim, ".4f")
+            psnr = _difference(dataset.psnr, paper.psnr, 2)
+            ssim = _difference(dataset.ssim, paper.ssim, 4)
             shown = _psnr(paper.psnr), _ssim(paper.ssim), f"{psnr} / {ssim}"
             table.add_row("", "", f"{row.method} (paper)", *shown, style="dim")
     table.add_section()
@@ -182,8 +183,10 @@ def _ssim(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}"
 
 
-def _difference(ours: float | None, theirs: float | None, form: str) -> str:
-    return "-" if ours is None or theirs is None else f"{ours - theirs:+{form}}"
+def _difference(ours: float | None, theirs: float | None, digits: int) -> str:
+    if ours is None or theirs is None:
+        return "-"
+    return f"{round(ours - theirs, digits) + 0.0:+.{digits}f}"  # adding 0 drops the sign of zero
 
 
 def _tile(text: str) -> int | Literal["auto"]:

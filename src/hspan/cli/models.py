@@ -106,7 +106,7 @@ def _print_weights(weights: list[ShippedWeight], console: Console) -> None:
     for weight in weights:
         scores = weight.provenance.get("scores", {})
         shown = [f"{name} {s['psnr']:.2f} / {s['ssim']:.4f}" for name, s in scores.items()]
-        size = f"{weight.bytes / 1e6:.1f} MB"
+        size = f"{weight.bytes / 1e6:.2f} MB"
         row = weight.name, f"×{weight.scale}", weight.kind, size, weight.hash
         table.add_row(*row, "\n".join(shown) or "-")
     console.print(table)
