@@ -17,9 +17,7 @@ def test_completes_a_folder_in_place(tmp_path, write, scale, kind, prefix):
     assert not failed
     (given,) = find_pairs(tmp_path, scale, kind)
     assert given.lr == target / f"ax{scale}.png"
-    for a, b in zip(
-        load_pair(made, scale, kind), load_pair(given, scale, kind), strict=True
-    ):
+    for a, b in zip(load_pair(made, scale, kind), load_pair(given, scale, kind), strict=True):
         np.testing.assert_array_equal(a, b)
 
 

@@ -23,7 +23,9 @@ def train(
         Optional[Path],  # noqa: UP045
         typer.Option("--out", "-o", help="Folder of the run.  [default: runs/RECIPE]"),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show all settings and stop.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print all settings as a recipe file, and stop.")
+    ] = False,
 ) -> None:
     """Train a network as a recipe says; every setting can be overridden as KEY=VALUE."""
     from rich.console import Console
@@ -34,10 +36,7 @@ def train(
     console = Console(file=sys.stderr, highlight=False)
     chosen = load_recipe(recipe, settings or [])
     if dry_run:
-        for section, table in chosen.as_dict().items():
-            if isinstance(table, dict):
-                for key, value in table.items():
-                    print(f"{section}.{key}={value}")
+        print(chosen.as_toml(), end="")
         return
     folder = out or Path("runs") / chosen.name
     from hspan.cli._training_progress import TrainingProgress

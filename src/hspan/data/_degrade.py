@@ -7,6 +7,7 @@ from typing import Literal, cast
 
 from hspan.data._layout import LR_FOLDERS, find_layout
 from hspan.errors import InputError, UsageError
+from hspan.imaging import crop_to_multiple, degrade, read_image, write_image
 
 
 def degrade_folder(
@@ -36,8 +37,6 @@ def degrade_folder(
         InputError: the folder is missing or holds no images, or ``out`` can't be written.
         UsageError: unknown kind, a scale that it doesn't have, or LR images are there already.
     """
-    from hspan.imaging import crop_to_multiple, degrade, read_image, write_image
-
     layout = find_layout(folder, scale, kind)
     if kind == "BD" and scale != 3:
         raise UsageError(f"kind BD exists for scale 3 only, got {scale}")

@@ -18,10 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hspan.errors import InputError, UsageError
+from hspan.imaging import IMAGE_SUFFIXES
 
-IMAGE_SUFFIXES = frozenset(
-    {".png", ".jpg", ".jpeg", ".webp", ".avif", ".tif", ".tiff", ".bmp", ".ppm", ".pgm"}
-)
 LR_FOLDERS = {"BI": "LR_bicubic", "BD": "LR_BD"}
 _NAMED = 5  # files named in one message; the rest are counted
 

@@ -8,6 +8,7 @@ from PIL import Image, ImageOps
 
 from hspan.data._layout import ImagePair
 from hspan.errors import InputError
+from hspan.imaging import degrade, read_image
 
 # Modes of Pillow that lose nothing when converted to RGB of 8 bits.
 _EIGHT_BIT = {"1", "L", "P", "LA", "PA", "RGB", "RGBA", "CMYK", "YCbCr"}
@@ -40,8 +41,6 @@ def read_rgb(path: Path) -> np.ndarray:
 
 
 def _read_deep(path: Path) -> np.ndarray:
-    from hspan.imaging import read_image
-
     pixels = read_image(path).pixels
     if pixels.dtype == np.uint16:
         pixels = np.rint(pixels / 257)
@@ -65,8 +64,6 @@ def load_pair(pair: ImagePair, scale: int, kind: str = "BI") -> tuple[np.ndarray
         InputError: a file can't be read, is smaller than ``scale``, or the sizes don't fit.
         UsageError: a ``scale`` that ``kind`` doesn't have.
     """
-    from hspan.imaging import degrade
-
     hr, lr = read_pair(pair, scale)
     return hr, degrade(hr, scale, cast(Literal["BI", "BD"], kind)) if lr is None else lr
 

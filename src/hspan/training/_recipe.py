@@ -5,6 +5,7 @@ overrides alike, because a setting that is silently ignored is found out days la
 """
 
 import difflib
+import json
 import sys
 import types
 from collections.abc import Mapping, Sequence
@@ -222,6 +223,16 @@ class Recipe:
         tables = asdict(self)
         tables["model"] |= tables["model"].pop("config")
         return tables
+
+    def as_toml(self) -> str:
+        """The text of a file that ``load_recipe`` reads as this recipe."""
+        lines: list[str] = []
+        for section, table in self.as_dict().items():
+            if section in _SECTIONS:
+                lines += ["", f"[{section}]"]
+                # Numbers, strings and lists are written alike in JSON and TOML.
+                lines += [f"{k} = {json.dumps(v)}" for k, v in table.items() if v is not None]
+        return "\n".join(lines).lstrip() + "\n"
 
 
 _SECTIONS = {

@@ -88,7 +88,7 @@ def train(
 ) -> TrainingResult:
     """Train a network as a recipe says.
 
-    Writes ``log.csv``, ``tensorboard/``, ``last.ckpt``, ``best.ckpt`` and, at the end, the weights
+    Writes ``recipe.toml``, ``log.csv``, ``tensorboard/``, ``last.ckpt``, ``best.ckpt`` and, at the end, the weights
     as ``{scale}x_{model}.safetensors`` (``_BD`` added for that degradation).
 
     Args:
@@ -101,7 +101,7 @@ def train(
     Raises:
         UsageError: the recipe lacks a folder or asks for an impossible network or device, the
             checkpoint is of another network, or ``out`` holds a run already and ``resume`` is None.
-        InputError: images or checkpoint can't be used.
+        InputError: images or checkpoint can't be used, or ``out`` can't be written.
         DivergenceError: nothing but skipped steps for a long time.
     """
     observer = observer or SilentObserver()
@@ -132,7 +132,11 @@ def train(
         images = ValidationSet(recipe.data.validation, recipe.model.scale, recipe.data.kind)
         validation = ValidationCallback(images, recipe.logging.validate_every, stop)
     module = SRTrainingModule(network, recipe)
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "recipe.toml").write_text(recipe.as_toml(), encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"can't write to {out}: {error.strerror or error}") from error
     trainer = _trainer(recipe, out, stop, validation, observer)
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
         # Lightning 2.6 builds torch's LeafSpec, which newer versions of torch deprecate.
