@@ -13,8 +13,14 @@ if TYPE_CHECKING:
     from hspan import imaging, metrics
     from hspan.errors import BackendUnavailable, HspanError, InputError, UsageError, WeightsError
     from hspan.inference import Upscaler
-    from hspan.models import HSPAN, HSPANConfig, HSPANLight, HSPANLightConfig
-    from hspan.models import create_model, list_models
+    from hspan.models import (
+        HSPAN,
+        HSPANConfig,
+        HSPANLight,
+        HSPANLightConfig,
+        create_model,
+        list_models,
+    )
     from hspan.modules import HSPA, NLA
     from hspan.ops import attention_support, hspa_attention, soft_threshold, softmax_attention
     from hspan.weights import load_model, save_model

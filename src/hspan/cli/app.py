@@ -41,7 +41,9 @@ def _print_version(value: bool) -> None:
 def _root(  # pyright: ignore[reportUnusedFunction] (typer calls it)
     version: Annotated[
         bool,
-        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version."),
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
     ] = False,
 ) -> None:
     pass

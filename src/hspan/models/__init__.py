@@ -1,1 +1,25 @@
-"""TEMPORARY: replaced by its owner."""
+"""Networks, one file each, and the registry that builds them by name."""
+
+from hspan.models.hspan import HSPAN, HSPANConfig
+from hspan.models.hspan_light import HSPANLight, HSPANLightConfig
+from hspan.models.registry import (
+    MODELS,
+    ModelEntry,
+    config_dict,
+    create_model,
+    list_models,
+    network_entry,
+)
+
+__all__ = [
+    "HSPAN",
+    "MODELS",
+    "HSPANConfig",
+    "HSPANLight",
+    "HSPANLightConfig",
+    "ModelEntry",
+    "config_dict",
+    "create_model",
+    "list_models",
+    "network_entry",
+]

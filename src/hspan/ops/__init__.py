@@ -1,1 +1,14 @@
-"""TEMPORARY: replaced by its owner."""
+"""Tensor mathematics of high-similarity-pass attention: no modules, no files."""
+
+from hspan.ops._export import export_decompositions, soft_threshold_newton
+from hspan.ops.attention import attention_support, hspa_attention, softmax_attention
+from hspan.ops.soft_threshold import soft_threshold
+
+__all__ = [
+    "attention_support",
+    "export_decompositions",
+    "hspa_attention",
+    "soft_threshold",
+    "soft_threshold_newton",
+    "softmax_attention",
+]

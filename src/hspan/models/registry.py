@@ -1,0 +1,97 @@
+"""Every network by name."""
+
+import difflib
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from torch import nn
+
+from hspan.errors import UsageError
+from hspan.models.hspan import HSPAN, HSPANConfig
+from hspan.models.hspan_light import HSPANLight, HSPANLightConfig
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """A row of the registry.
+
+    Attributes:
+        config: the network's configuration class.
+        build: the network's class, called with a configuration.
+        title: what the network is, in one line.
+        year: of its publication.
+        defaults: settings in which this name departs from the configuration's defaults.
+    """
+
+    config: type[Any]
+    build: type[nn.Module]
+    title: str
+    year: int
+    defaults: dict[str, Any] = field(default_factory=dict[str, Any])
+
+
+MODELS: dict[str, ModelEntry] = {
+    "hspan": ModelEntry(
+        HSPANConfig, HSPAN, "High-similarity-pass attention network (the paper's)", 2023
+    ),
+    "hspan-s": ModelEntry(
+        HSPANConfig,
+        HSPAN,
+        "HSPAN with one attention block, in the middle (Section IV-D)",
+        2023,
+        {"attention_modules": (4,)},
+    ),
+    "hspan-light": ModelEntry(
+        HSPANLightConfig,
+        HSPANLight,
+        "Small network with HSPA for a laptop's processor (ours)",
+        2026,
+    ),
+}
+
+
+def list_models() -> list[str]:
+    """Names that ``create_model`` knows, in the registry's order."""
+    return list(MODELS)
+
+
+def network_entry(name: str) -> ModelEntry:
+    """The registry's row for a name.
+
+    Raises:
+        UsageError: unknown name; lists the nearest valid ones.
+    """
+    if name not in MODELS:
+        near = difflib.get_close_matches(name, MODELS, n=3, cutoff=0.5)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"choose from {', '.join(MODELS)}"
+        raise UsageError(f"unknown model {name!r}: {hint}")
+    return MODELS[name]
+
+
+def create_model(name: str, *, scale: int = 2, **config: Any) -> nn.Module:
+    """Build a network with fresh weights.
+
+    Args:
+        name: one of ``list_models()``.
+        scale: upscaling factor.
+        config: fields of the network's configuration that depart from its defaults.
+
+    Returns:
+        The network, in training mode; ``model.config`` holds its full configuration.
+
+    Raises:
+        UsageError: unknown name or field (with the nearest valid ones), or an impossible value.
+    """
+    entry = network_entry(name)
+    known = [f.name for f in fields(entry.config)]
+    for key in config:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"choose from {', '.join(known)}"
+            raise UsageError(f"{name} has no setting {key!r}: {hint}")
+    return entry.build(entry.config(**{"scale": scale, **entry.defaults, **config}))
+
+
+def config_dict(model: nn.Module) -> dict[str, Any]:
+    """A network's configuration as plain values, for a checkpoint's metadata."""
+    return asdict(model.config)  # pyright: ignore[reportArgumentType] (every network has one)

@@ -1,0 +1,160 @@
+"""Non-local blocks: high-similarity-pass attention and its softmax baseline.
+
+Eq. (6)  NLA   softmax over all positions, or over positions drawn at random (Fig. 2)
+Eq. (8)  HSPA  soft thresholding instead
+
+Departure: ``patch`` > 1 compares patches of patch × patch positions instead of single positions
+(similarity and value are those of all positions of the patch together), which shortens the
+sequence by patch² and leaves the parameters as they are. The paper's blocks have patch = 1.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hspan.errors import UsageError
+from hspan.ops import hspa_attention, softmax_attention
+
+
+class _NonLocal(nn.Module):
+    """What HSPA and NLA share: embeddings φ_q, φ_k, φ_v, tokens, and the scaled residual."""
+
+    def __init__(self, channels: int, reduction: int, residual_scale: float, patch: int) -> None:
+        super().__init__()
+        if reduction < 1 or channels < reduction:
+            raise UsageError(f"reduction must lie in [1, {channels}], got {reduction}")
+        if patch < 1:
+            raise UsageError(f"patch must be at least 1, got {patch}")
+        self.residual_scale = residual_scale
+        self.patch = patch
+        self.query = _embedding(channels, channels // reduction)
+        self.key = _embedding(channels, channels // reduction)
+        self.value = _embedding(channels, channels)
+
+    def tokens(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Embed features as sequences.
+
+        Args:
+            x: [B, C, H, W].
+
+        Returns:
+            Query and key [B, N, C·patch²/reduction] and value [B, N, C·patch²], with
+            N = ⌈H/patch⌉·⌈W/patch⌉.
+        """
+        height, width = x.shape[-2:]
+        bottom, right = -height % self.patch, -width % self.patch
+        if bottom or right:
+            x = F.pad(x, (0, right, 0, bottom), mode="replicate")
+        return (
+            self._flatten(self.query(x)),
+            self._flatten(self.key(x)),
+            self._flatten(self.value(x)),
+        )
+
+    def _flatten(self, x: Tensor) -> Tensor:
+        if self.patch > 1:
+            x = F.pixel_unshuffle(x, self.patch)
+        return x.flatten(2).transpose(1, 2)  # [B, N, C]
+
+    def _add(self, x: Tensor, mixed: Tensor) -> Tensor:
+        """Lay tokens [B, N, C·patch²] out as an image again and add them to x [B, C, H, W]."""
+        height, width = x.shape[-2:]
+        rows, columns = -(-height // self.patch), -(-width // self.patch)
+        out = mixed.transpose(1, 2).unflatten(2, (rows, columns))
+        if self.patch > 1:
+            out = F.pixel_shuffle(out, self.patch)[..., :height, :width]
+        return x + self.residual_scale * out
+
+
+def _embedding(channels: int, out_channels: int) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(channels, out_channels, 1), nn.PReLU())
+
+
+class HSPA(_NonLocal):
+    """High-similarity-pass attention, Eq. (8): ``residual_scale · HSPA(x) + x``.
+
+    Args:
+        channels: C of the features.
+        reduction: C / reduction channels for query and key.
+        topk: how many of the most similar positions take part (Section IV-C2); None is exact,
+            0 switches the block off. May be changed at any time.
+        residual_scale: weight of the attention beside its input.
+        patch: positions per side of a token; 1 is the paper's.
+        backend: of ``hspan.hspa_attention``.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        reduction: int = 2,
+        topk: int | None = 128,
+        residual_scale: float = 0.1,
+        patch: int = 1,
+        backend: str = "auto",
+    ) -> None:
+        super().__init__(channels, reduction, residual_scale, patch)
+        if topk is not None and topk < 0:
+            raise UsageError(f"topk must be None or at least 0, got {topk}")
+        self.topk = topk
+        self.backend = backend
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [B, C, H, W] to the same shape."""
+        if self.topk == 0:
+            return x
+        query, key, value = self.tokens(x)
+        topk = None if self.topk is None or self.topk >= key.shape[1] else self.topk
+        return self._add(x, hspa_attention(query, key, value, topk=topk, backend=self.backend))
+
+    def extra_repr(self) -> str:
+        """What the printed module shows."""
+        return f"topk={self.topk}, residual_scale={self.residual_scale}, patch={self.patch}"
+
+
+class NLA(_NonLocal):
+    """Non-local attention by softmax, Eq. (6), with HSPA's embeddings and residual.
+
+    Args:
+        channels: C of the features.
+        reduction: C / reduction channels for query and key.
+        samples: attend to this many positions drawn at random for each image (NLA_random, Fig. 2:
+            512) instead of all; None attends to all.
+        residual_scale: weight of the attention beside its input.
+        patch: positions per side of a token; 1 is the paper's.
+        seed: of the draw in eval mode, which is then the same at every call; training draws from
+            torch's global generator.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        reduction: int = 2,
+        samples: int | None = None,
+        residual_scale: float = 0.1,
+        patch: int = 1,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(channels, reduction, residual_scale, patch)
+        if samples is not None and samples < 1:
+            raise UsageError(f"samples must be None or at least 1, got {samples}")
+        self.samples = samples
+        self.seed = seed
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [B, C, H, W] to the same shape."""
+        query, key, value = self.tokens(x)
+        if self.samples is not None and self.samples < key.shape[1]:
+            drawn = self._draw(key.shape[0], key.shape[1]).to(key.device).unsqueeze(-1)
+            key = key.gather(1, drawn.expand(-1, -1, key.shape[2]))
+            value = value.gather(1, drawn.expand(-1, -1, value.shape[2]))
+        return self._add(x, softmax_attention(query, key, value))
+
+    def _draw(self, batch: int, count: int) -> Tensor:
+        """Draw ``samples`` distinct positions for each image: [B, samples]."""
+        generator = None if self.training else torch.Generator().manual_seed(self.seed)
+        noise = torch.rand(batch, count, generator=generator)
+        return noise.topk(self.samples or count, dim=1).indices
+
+    def extra_repr(self) -> str:
+        """What the printed module shows."""
+        return f"samples={self.samples}, residual_scale={self.residual_scale}, patch={self.patch}"

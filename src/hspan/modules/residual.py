@@ -1,0 +1,68 @@
+"""Residual blocks of HSPAN: locality exploration block and attention module.
+
+Section III-A  LEB    four residual blocks in a row (in HSPAN)
+Eqs. (2), (3)  HSPAM  LEB, non-local block, 3×3 convolution, around them a scaled skip connection
+"""
+
+from torch import Tensor, nn
+
+
+class ResidualBlock(nn.Module):
+    """Two 3×3 convolutions with a ReLU between them, and an identity skip.
+
+    Args:
+        channels: C of the features.
+        residual_scale: weight of the convolutions beside the input.
+    """
+
+    def __init__(self, channels: int, residual_scale: float = 1.0) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.activation = nn.ReLU(inplace=True)
+        self.residual_scale = residual_scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [B, C, H, W] to the same shape."""
+        out = self.conv2(self.activation(self.conv1(x)))
+        return x + out if self.residual_scale == 1 else x + self.residual_scale * out
+
+
+class LEB(nn.Sequential):
+    """Locality exploration block: ``num_blocks`` residual blocks.
+
+    Args:
+        channels: C of the features.
+        num_blocks: residual blocks in a row.
+    """
+
+    def __init__(self, channels: int, num_blocks: int = 4) -> None:
+        super().__init__(*(ResidualBlock(channels) for _ in range(num_blocks)))
+
+
+class HSPAM(nn.Module):
+    """Attention-based module: ``x + residual_scale · conv(attention(LEB(x)))``.
+
+    Args:
+        channels: C of the features.
+        num_blocks: residual blocks of the LEB; 0 leaves the LEB out (Table I).
+        attention: the non-local block, usually HSPA; None leaves it out.
+        residual_scale: weight of the branch beside the input.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        num_blocks: int = 4,
+        attention: nn.Module | None = None,
+        residual_scale: float = 0.1,
+    ) -> None:
+        super().__init__()
+        self.leb = LEB(channels, num_blocks)
+        self.attention = nn.Identity() if attention is None else attention
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+        self.residual_scale = residual_scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [B, C, H, W] to the same shape."""
+        return x + self.residual_scale * self.conv(self.attention(self.leb(x)))

@@ -1,0 +1,216 @@
+"""Non-local attention over whole images, in memory linear in the number of pixels.
+
+Eq. (6)   softmax_attention   the baseline, NLA
+Eq. (7)   similarity          a plain dot product, no 1/√d
+Eq. (8)   hspa_attention      the same with soft thresholding
+
+Shapes: B batch, N = H * W queries, M keys, C and D channels.
+The attention is one ``torch.library`` operator, so ``torch.compile`` and ``torch.export`` see one
+node whatever the backend; ``hspan.ops.export_decompositions`` opens it for exporters.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from hspan.errors import UsageError
+from hspan.ops._backends import Call, check_name, pick
+from hspan.ops.soft_threshold import compute_dtype
+
+
+def hspa_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    *,
+    topk: int | None = None,
+    backend: str = "auto",
+) -> Tensor:
+    """Sparse attention, Eq. (8): soft thresholding of the similarities instead of softmax.
+
+    Never holds the N×M matrix, except with ``backend="reference"``. Differentiable once; the
+    gradient is Eq. (19) on the support.
+
+    Args:
+        query: [B, N, C], any floating dtype.
+        key: [B, M, C], in the dtype of query.
+        value: [B, M, D].
+        topk: the number of largest scores of a query that take part; None is exact.
+        backend: "auto", or one of "triton", "cpu", "tiles", "reference".
+
+    Returns:
+        [B, N, D], in the dtype of value. A query whose scores hold NaN or ``+inf``, or nothing
+        but ``-inf``, yields NaN in its own row alone.
+
+    Raises:
+        UsageError: shapes, dtypes or devices don't fit together, or ``topk`` < 1.
+        BackendUnavailable: the named backend can't take these tensors, with the reason.
+    """
+    _validate(query, key, topk)
+    if value.dim() != 3 or value.shape[:2] != key.shape[:2]:
+        raise UsageError(
+            f"value must be [B, M, D] with B, M = {tuple(key.shape[:2])} as in key, "
+            f"got {tuple(value.shape)}"
+        )
+    if not value.is_floating_point() or value.device != key.device:
+        raise UsageError("value must be floating and on the device of query and key")
+    check_name(backend)
+    out, _ = _attention_op(query, key, value, topk, backend)
+    return out
+
+
+def softmax_attention(
+    query: Tensor, key: Tensor, value: Tensor, *, backend: str = "auto"
+) -> Tensor:
+    """Softmax attention, Eq. (6), the non-local baseline (NLA).
+
+    Args:
+        query: [B, N, C], any floating dtype.
+        key: [B, M, C].
+        value: [B, M, D].
+        backend: "auto" (``scaled_dot_product_attention``, memory-linear) or "reference" (dense).
+
+    Returns:
+        [B, N, D], in the dtype of value.
+
+    Raises:
+        UsageError: shapes don't fit together, or the backend is neither of the two.
+    """
+    _validate(query, key, None)
+    if value.dim() != 3 or value.shape[:2] != key.shape[:2]:
+        raise UsageError(f"value must be [B, M, D], got {tuple(value.shape)}")
+    if backend == "reference":
+        dtype = compute_dtype(query.dtype)
+        weights = (query.to(dtype) @ key.to(dtype).transpose(1, 2)).softmax(dim=-1)
+        return (weights @ value.to(dtype)).to(value.dtype)
+    if backend != "auto":
+        raise UsageError(f"softmax backend must be auto or reference, got {backend!r}")
+    # One head: [B, 1, N, C]; fused kernels want the head and one dtype, and no scaling (Eq. 7).
+    q, k = query.to(value.dtype).unsqueeze(1), key.to(value.dtype).unsqueeze(1)
+    return F.scaled_dot_product_attention(q, k, value.unsqueeze(1), scale=1.0).squeeze(1)
+
+
+def attention_support(
+    query: Tensor, key: Tensor, *, topk: int | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The sparse weights of ``hspa_attention`` themselves, without an N×M matrix.
+
+    Args:
+        query: [B, N, C].
+        key: [B, M, C].
+        topk: as in ``hspa_attention``.
+
+    Returns:
+        ``(offsets, indices, weights)``: compressed sparse rows per query. ``offsets`` [B, N+1] are
+        positions in the flat ``indices`` (keys, ascending in every row, int64) and ``weights``
+        (at least float32, positive); query n of image b owns
+        ``offsets[b, n]:offsets[b, n + 1]``. On the device of query; not differentiable.
+
+    Raises:
+        UsageError: as in ``hspa_attention``.
+    """
+    from hspan.ops import _cpu
+
+    _validate(query, key, topk)
+    with torch.no_grad():
+        parts = _cpu.support(query.cpu(), key.cpu(), topk)
+    return tuple(part.to(query.device) for part in parts)  # pyright: ignore[reportReturnType]
+
+
+def _validate(query: Tensor, key: Tensor, topk: int | None) -> None:
+    if query.dim() != 3 or key.dim() != 3:
+        raise UsageError(
+            f"query and key must be [B, N, C] and [B, M, C], "
+            f"got {tuple(query.shape)} and {tuple(key.shape)}"
+        )
+    if query.shape[0] != key.shape[0] or query.shape[2] != key.shape[2]:
+        raise UsageError(
+            f"query {tuple(query.shape)} and key {tuple(key.shape)} "
+            "must have the same batch and channels"
+        )
+    if key.shape[1] == 0:
+        raise UsageError("there are no keys, so no weights can sum to 1")
+    if not query.is_floating_point() or query.dtype != key.dtype or query.device != key.device:
+        raise UsageError(
+            f"query and key must be of one floating dtype on one device, got {query.dtype} on "
+            f"{query.device} and {key.dtype} on {key.device}"
+        )
+    if topk is not None and topk < 1:
+        raise UsageError(f"topk must be at least 1 or None, got {topk}")
+
+
+@torch.library.custom_op(
+    "hspan::attention",
+    mutates_args=(),
+    schema="(Tensor query, Tensor key, Tensor value, int? topk, str backend) -> (Tensor, Tensor)",
+)
+def _attention_op(
+    query: Tensor, key: Tensor, value: Tensor, topk: int | None, backend: str
+) -> tuple[Tensor, Tensor]:
+    kernel = pick(Call(query.device.type, query.dtype), backend)
+    with torch.autocast(query.device.type, enabled=False):  # kernels choose each product's dtype
+        return kernel.forward(query, key, value, topk)
+
+
+@_attention_op.register_fake
+def _(
+    query: Tensor, key: Tensor, value: Tensor, topk: int | None, backend: str
+) -> tuple[Tensor, Tensor]:
+    batch, queries, _ = query.shape
+    limits = query.new_empty(batch, queries, 2, dtype=compute_dtype(query.dtype))
+    return value.new_empty(batch, queries, value.shape[2]), limits
+
+
+@torch.library.custom_op(
+    "hspan::attention_backward",
+    mutates_args=(),
+    schema=(
+        "(Tensor grad, Tensor query, Tensor key, Tensor value, Tensor limits, int? topk, "
+        "str backend) -> (Tensor, Tensor, Tensor)"
+    ),
+)
+def _attention_backward_op(
+    grad: Tensor,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    limits: Tensor,
+    topk: int | None,
+    backend: str,
+) -> tuple[Tensor, Tensor, Tensor]:
+    kernel = pick(Call(query.device.type, query.dtype), backend)
+    with torch.autocast(query.device.type, enabled=False):
+        return kernel.backward(grad, query, key, value, limits, topk)
+
+
+@_attention_backward_op.register_fake
+def _(
+    grad: Tensor,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    limits: Tensor,
+    topk: int | None,
+    backend: str,
+) -> tuple[Tensor, Tensor, Tensor]:
+    return (
+        query.new_empty(query.shape),
+        key.new_empty(key.shape),
+        value.new_empty(value.shape),
+    )
+
+
+def _save_inputs(ctx, inputs, output) -> None:  # pyright: ignore
+    query, key, value, ctx.topk, ctx.backend = inputs
+    ctx.save_for_backward(query, key, value, output[1])
+    ctx.set_materialize_grads(False)
+
+
+def _differentiate(ctx, grad, _grad_limits):  # pyright: ignore
+    if grad is None:
+        return None, None, None, None, None
+    grads = _attention_backward_op(grad, *ctx.saved_tensors, ctx.topk, ctx.backend)
+    return *grads, None, None
+
+
+_attention_op.register_autograd(_differentiate, setup_context=_save_inputs)
