@@ -9,6 +9,7 @@ from copy import deepcopy
 from typing import Any, cast
 
 import lightning as L
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -103,6 +104,9 @@ class SRTrainingModule(L.LightningModule):
             batch_idx: not used; the step is ``global_step``.
         """
         recipe, step = self.recipe, self.global_step
+        # Networks may draw random numbers; like the batches, they depend on the step alone.
+        seeds = np.random.SeedSequence([recipe.training.seed, step, self.global_rank])
+        torch.manual_seed(int(seeds.generate_state(1)[0]))
         optimizer = cast(Any, self.optimizers())
         for group in optimizer.param_groups:
             factor = lr_factor(recipe.schedule, step, recipe.training.max_steps)

@@ -109,7 +109,7 @@ def train(
     if not recipe.data.train:
         raise UsageError("no training images: give their folder as data.train=DIR")
     checkpoint = _checkpoint(out, resume)
-    with torch.random.fork_rng():  # the caller's random numbers are none of our business
+    with torch.random.fork_rng(devices=[]):  # the caller's random numbers stay theirs
         torch.manual_seed(recipe.training.seed)
         network = create_model(recipe.model.name, scale=recipe.model.scale, **recipe.model.config)
     if checkpoint is not None:
@@ -134,7 +134,7 @@ def train(
     module = SRTrainingModule(network, recipe)
     out.mkdir(parents=True, exist_ok=True)
     trainer = _trainer(recipe, out, stop, validation, observer)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
         # Lightning 2.6 builds torch's LeafSpec, which newer versions of torch deprecate.
         warnings.filterwarnings("ignore", ".*LeafSpec", FutureWarning)
         trainer.fit(module, datamodule=PatchDataModule(cache, recipe), ckpt_path=checkpoint)
