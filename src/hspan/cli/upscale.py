@@ -1,5 +1,198 @@
-"""TEMPORARY: replaced by its owner."""
+"""``hspan upscale``: image files in, image files out.
+
+``--json`` prints one list on standard output, an object per input in the order of completion:
+
+    input, output       paths; output is null where none could be named
+    status              "done" or "failed"
+    error               why it failed, one sentence; only of "failed"
+    and of "done" only:
+    seconds             reading and writing included
+    lr_size, sr_size    [width, height] in pixels
+    model, scale        the network
+    precision           "fp32", "bf16" or "fp16"
+    tile, tiles         LR pixels per axis of a tile's share (0: in one piece), number of tiles
+    repeated_in_fp32    tiles that weren't finite in that precision
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hspan.errors import HspanError, UsageError
+
+if TYPE_CHECKING:
+    from hspan.inference import Job, Upscaler
 
 
-def upscale() -> None:
-    """Not written yet."""
+def upscale(
+    images: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Images, or folders of images.", show_default=False),
+    ] = None,
+    inputs: Annotated[
+        list[Path] | None,
+        typer.Option("-i", "--input", help="The same as an option.", show_default=False),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "-o",
+            "--out",
+            help="A folder; or the file to write, for one image.  [default: beside the input]",
+            show_default=False,
+        ),
+    ] = None,
+    scale: Annotated[
+        int | None,
+        typer.Option(
+            "-s", "--scale", help="2, 3 or 4.  [default: the model's]", show_default=False
+        ),
+    ] = None,
+    model: Annotated[
+        str, typer.Option("-m", "-n", "--model", help="A name (hspan models) or a checkpoint file.")
+    ] = "hspan-light",
+    tile: Annotated[
+        str,
+        typer.Option("-t", "--tile", help="LR pixels per tile and axis; 0: in one piece; or auto."),
+    ] = "auto",
+    overlap: Annotated[
+        int, typer.Option(min=0, help="LR pixels of context around each tile.")
+    ] = 16,
+    ensemble: Annotated[
+        bool, typer.Option("--ensemble", help="Mean over 8 flips and rotations: 8 times the work.")
+    ] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps...")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
+    suffix: Annotated[
+        str | None,
+        typer.Option(
+            help="Between name and extension.  [default: _x2, by scale]", show_default=False
+        ),
+    ] = None,
+    quality: Annotated[int, typer.Option(min=1, max=100, help="Of JPEG and WebP.")] = 95,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace outputs that exist; never inputs.")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print a report as JSON on standard output.")
+    ] = False,
+) -> None:
+    """Upscale images, keeping format, bit depth, transparency, colour profile and EXIF.
+
+    A file that can't be upscaled is named on standard error, and the others are done (status 1).
+    """
+    given = [*(images or []), *(inputs or [])]
+    if not given:
+        raise UsageError("name at least one image or folder to upscale")
+    size = _tile(tile)
+
+    from hspan.inference import Upscaler, plan_files
+
+    upscaler = Upscaler(
+        model,
+        scale,
+        device=device,
+        precision=precision,
+        tile=size,
+        overlap=overlap,
+        ensemble=ensemble,
+    )
+    jobs, failures = plan_files(given, upscaler.scale, out=out, suffix=suffix, overwrite=overwrite)
+    results = [_failed(f.source, f.target, f.reason) for f in failures]
+    for job in jobs:
+        results.append(_run(upscaler, job, quality, quiet=as_json))
+    if as_json:
+        print(json.dumps(results, indent=2))
+    if any(result["status"] == "failed" for result in results):
+        raise typer.Exit(1)
+
+
+def _tile(text: str) -> int | str:
+    if text == "auto" or text.isdecimal():
+        return text if text == "auto" else int(text)
+    raise UsageError(f"tile must be auto, 0 or a number of pixels, got {text!r}")
+
+
+def _run(upscaler: Upscaler, job: Job, quality: int, *, quiet: bool) -> dict[str, Any]:
+    from hspan.inference import upscale_file
+
+    begin = time.perf_counter()
+    try:
+        with _progress(job.source.name) as advance:
+            report = upscale_file(upscaler, job, quality=quality, progress=advance)
+    except HspanError as error:
+        return _failed(job.source, job.target, str(error))
+    except (OSError, MemoryError) as error:
+        return _failed(job.source, job.target, f"{type(error).__name__}: {error}")
+    seconds = time.perf_counter() - begin
+    if report.repeated_in_fp32:
+        _complain(
+            f"note: {job.source}: {report.repeated_in_fp32} of {report.tiles} tiles weren't finite "
+            f"in {report.precision} and were computed again in fp32"
+        )
+    if not quiet:
+        (w, h), (sr_w, sr_h) = report.lr_size, report.sr_size
+        tiles = "in one piece" if report.tiles == 1 else f"{report.tiles} tiles of {report.tile}"
+        _print(
+            f"{job.source} -> {job.target}  {w}x{h} -> {sr_w}x{sr_h}, {report.model}, "
+            f"{report.precision}, {tiles}, {seconds:.1f} s"
+        )
+    return {
+        "input": str(job.source),
+        "output": str(job.target),
+        "status": "done",
+        "seconds": round(seconds, 3),
+        "lr_size": report.lr_size,
+        "sr_size": report.sr_size,
+        "model": report.model,
+        "scale": report.scale,
+        "precision": report.precision,
+        "tile": report.tile,
+        "tiles": report.tiles,
+        "repeated_in_fp32": report.repeated_in_fp32,
+    }
+
+
+def _failed(source: Path, target: Path | None, reason: str) -> dict[str, Any]:
+    sentence = " ".join(reason.split())
+    named = sentence if str(source) in sentence else f"{source}: {sentence}"
+    _complain(named)
+    output = None if target is None else str(target)
+    return {"input": str(source), "output": output, "status": "failed", "error": named}
+
+
+@contextmanager
+def _progress(name: str) -> Generator[Callable[[int, int], None] | None, None, None]:
+    """A bar on standard error, if somebody is looking."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(escape(name), total=None)
+
+        def advance(done: int, tiles: int) -> None:
+            bar.update(task, completed=done, total=tiles)
+
+        yield advance
+
+
+def _complain(sentence: str) -> None:
+    print(f"hspan: {sentence}", file=sys.stderr)
+
+
+def _print(line: str) -> None:
+    """Print names of files that the terminal's encoding doesn't know with escapes, not an error."""
+    encoding = sys.stdout.encoding or "utf-8"
+    print(line.encode(encoding, "backslashreplace").decode(encoding))

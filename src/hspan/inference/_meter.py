@@ -1,0 +1,175 @@
+"""What a forward pass of any network costs: memory and arithmetic, as polynomials in the pixels.
+
+The network runs on three small images while every operator is watched. The bytes alive after the
+i-th operator are constant + linear + quadratic in the number of LR pixels (convolutions are
+linear, dense attention quadratic), so three sizes settle three coefficients per operator, and the
+peak at any size is the largest of these polynomials there. Nothing is timed: equal networks get
+equal numbers on every machine.
+
+The package's own attention allocates inside its operator, where nothing can be watched; what it
+needs there follows from how it cuts its queries (``hspan.ops``).
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_iter
+from torch.utils.flop_counter import flop_registry
+
+from hspan.ops._tiles import tiles
+
+SIZES = (16, 24, 32)  # pixels a side; multiples of 8, so that windowed networks pad nothing
+# How much longer an operation takes inside the attention than in a convolution: 2.7 (fp32) to 4
+# (bf16), measured on one core with 65,536 tokens.
+SCORES = 3.0
+
+
+@dataclass(frozen=True)
+class Attention:
+    """One call of the package's attention operator, at the largest of SIZES."""
+
+    step: int  # which operator of the pass it is
+    pixels: int
+    batch: int
+    queries: int
+    keys: int
+    query_channels: int
+    value_channels: int
+
+    def scratch(self, pixels: float, device: str) -> float:
+        """Bytes inside the operator on an image of so many pixels."""
+        queries = max(1, round(self.queries * pixels / self.pixels))
+        keys = max(1, round(self.keys * pixels / self.pixels))
+        copies = 4 * self.batch * keys * (self.query_channels + self.value_channels)
+        images, rows = next(tiles(self.batch, queries, keys, device))
+        held = (images.stop - images.start) * (rows.stop - rows.start) * keys
+        # Scores in float32; next to them the candidates, as booleans, and half the scores again
+        # for maxima, indices and survivors.
+        return copies + 7.0 * held
+
+    def flops(self, pixels: float) -> float:
+        """Operations of the scores, weighed by what finding their survivors takes."""
+        growth = pixels / self.pixels
+        pairs = (self.queries * growth) * (self.keys * growth)
+        return SCORES * 2.0 * self.batch * pairs * self.query_channels
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Memory and arithmetic of one forward pass as functions of the number of LR pixels."""
+
+    live: np.ndarray  # [3, S]: coefficients of 1, p, p² of the bytes alive after operator i
+    arithmetic: np.ndarray  # [3]: the same of the floating-point operations
+    attentions: tuple[Attention, ...]
+    device: str
+
+    def peak(self, pixels: int) -> int:
+        """Bytes that a pass over so many pixels needs beside weights and input."""
+        alive = np.array([1.0, pixels, float(pixels) ** 2]) @ self.live  # [S]
+        for attention in self.attentions:
+            alive[min(attention.step, len(alive) - 1)] += attention.scratch(pixels, self.device)
+        return int(alive.max())
+
+    def flops(self, pixels: int) -> float:
+        """Floating-point operations of a pass over so many pixels."""
+        base = float(np.array([1.0, pixels, float(pixels) ** 2]) @ self.arithmetic)
+        return base + sum(a.flops(pixels) for a in self.attentions)
+
+
+@dataclass
+class _Meter(TorchDispatchMode):
+    """Counts the bytes alive after every operator, and the operations."""
+
+    pixels: int
+    live: list[int] = field(default_factory=list[int])
+    flops: float = 0.0
+    attentions: list[Attention] = field(default_factory=list[Attention])
+
+    def __post_init__(self) -> None:
+        super().__init__()
+        self._sizes: dict[int, int] = {}
+        self._total = 0
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Never compiled; saying so spares importing the compiler, which takes a second."""
+        return False
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        out = func(*args, **kwargs)
+        given = {_storage(t) for t in tree_iter((args, kwargs)) if isinstance(t, Tensor)}
+        for tensor in tree_iter(out):
+            if isinstance(tensor, Tensor) and _storage(tensor) not in given:
+                self._watch(tensor)
+        if func.name() == "hspan::attention":
+            self._attend(*args)
+        elif formula := flop_registry.get(func.overloadpacket):
+            self.flops += formula(*args, **kwargs, out_val=out)
+        self.live.append(self._total)
+        return out
+
+    def _watch(self, tensor: Tensor) -> None:
+        storage, key = tensor.untyped_storage(), _storage(tensor)
+        if key not in self._sizes:
+            self._sizes[key] = storage.nbytes()
+            self._total += storage.nbytes()
+            weakref.finalize(storage, self._forget, key)
+
+    def _forget(self, key: int) -> None:
+        self._total -= self._sizes.pop(key)
+
+    def _attend(self, query: Tensor, _key: Tensor, value: Tensor, *_: object) -> None:
+        batch, queries, query_channels = query.shape
+        keys, value_channels = value.shape[1:]
+        step = len(self.live)
+        self.attentions.append(
+            Attention(step, self.pixels, batch, queries, keys, query_channels, value_channels)
+        )
+
+
+def _storage(tensor: Tensor) -> int:
+    return tensor.untyped_storage()._cdata
+
+
+def measure(run: Callable[[Tensor], Tensor], device: torch.device) -> Cost:
+    """Run a network on three small images and return what images of any size will cost.
+
+    Args:
+        run: the network as it will be called: [1, 3, h, w] float32 → [1, 3, s·h, s·w].
+        device: where its weights are.
+    """
+    meters: list[_Meter] = []
+    for size in SIZES:
+        image = torch.full((1, 3, size, size), 0.5, device=device)
+        meter = _Meter(size * size)
+        # Not inference mode: dispatch modes see more of the operators without it.
+        with torch.no_grad(), meter:
+            run(image)
+        meters.append(meter)
+    powers = np.array([[1.0, s**2, s**4] for s in SIZES])
+    if len({len(m.live) for m in meters}) == 1:
+        live = np.array([m.live for m in meters], dtype=float)  # [3, S]
+    else:  # the size decides which operators run: only the peaks can be compared
+        live = np.array([[max(m.live)] for m in meters], dtype=float)
+    # A quadratic part of a billionth is rounding; at 20,000² pixels it would still be terabytes.
+    coefficients = np.linalg.solve(powers, live)
+    coefficients[2][coefficients[2] * powers[2, 2] < 1e-3 * live[2]] = 0.0
+    arithmetic = np.linalg.solve(powers, np.array([m.flops for m in meters]))
+    return Cost(
+        coefficients, np.maximum(arithmetic, 0.0), tuple(meters[-1].attentions), device.type
+    )

@@ -1,0 +1,81 @@
+import pytest
+import torch
+from torch import nn
+
+from hspan.inference._meter import SCORES, measure
+from hspan.models import create_model
+from hspan.ops import hspa_attention
+
+CPU = torch.device("cpu")
+
+
+def test_convolutions_are_linear_and_counted_exactly():
+    conv = nn.Conv2d(3, 10, 3, padding=1)
+    cost = measure(conv, CPU)
+    for pixels in (16**2, 100**2, 5000**2):
+        assert cost.peak(pixels) == pytest.approx(pixels * 10 * 4, rel=1e-6)
+        assert cost.flops(pixels) == pytest.approx(pixels * 2 * 3 * 10 * 9, rel=1e-6)
+
+
+def test_freed_results_are_not_counted():
+    def chain(x):
+        for _ in range(20):
+            x = x * 1.5  # at most two of them are alive
+        return x
+
+    assert measure(chain, CPU).peak(10**6) == pytest.approx(2 * 3 * 4 * 10**6, rel=1e-6)
+
+
+def test_dense_attention_is_quadratic():
+    def attend(x):
+        tokens = x.flatten(2)  # [1, 3, N]
+        scores = tokens.transpose(1, 2) @ tokens  # [1, N, N]
+        return (tokens @ scores).view_as(x)
+
+    cost = measure(attend, CPU)
+    pixels = 100**2
+    assert cost.peak(pixels) == pytest.approx(4 * pixels**2, rel=0.01)
+    assert cost.flops(pixels) == pytest.approx(2 * 2 * 3 * pixels**2, rel=1e-6)
+
+
+def test_own_attention_is_linear_in_memory_and_quadratic_in_work():
+    def attend(x):
+        tokens = x.flatten(2).transpose(1, 2)  # [1, N, 3]
+        return hspa_attention(tokens, tokens, tokens).transpose(1, 2).reshape(x.shape)
+
+    cost = measure(attend, CPU)
+    small, large = 200**2, 400**2
+    assert cost.peak(large) < 4.5 * cost.peak(small)
+    assert cost.flops(large) == pytest.approx(SCORES * 2 * 3 * large**2, rel=1e-6)
+
+
+def test_operators_that_depend_on_the_size():
+    def halving(x):
+        for _ in range(x.shape[-1] // 8):
+            x = x + 1
+        return x
+
+    assert measure(halving, CPU).peak(10**6) == pytest.approx(2 * 3 * 4 * 10**6, rel=0.01)
+
+
+@pytest.mark.parametrize("name", ["hspan-light", "hspan-s"])
+def test_extrapolates_what_larger_images_show(name):
+    """From 32×32 down to 16×16 the cost of 64×64 follows to the byte."""
+    config = {"channels": 8} if name == "hspan-light" else {"channels": 8, "num_modules": 5}
+    network = create_model(name, scale=2, **config).eval()
+    cost = measure(network, CPU)
+
+    from hspan.inference._meter import _Meter
+
+    meter = _Meter(64 * 64)
+    with torch.no_grad(), meter:
+        network(torch.full((1, 3, 64, 64), 0.5))
+    assert max(meter.live) <= cost.peak(64 * 64)
+    watched = cost.peak(64 * 64) - max(a.scratch(64 * 64, "cpu") for a in cost.attentions)
+    assert watched <= max(meter.live) * 1.001
+
+
+def test_is_the_same_every_time(local):
+    first, second = (measure(local(3, 2), CPU) for _ in range(2))
+    assert first.peak(12345) == second.peak(12345)
+    assert first.flops(12345) == second.flops(12345)
