@@ -86,10 +86,13 @@ DESIGNS: dict[str, Callable[[], nn.Module]] = {
     "48x14, 3 HSPA, patch 2": lambda: light(attention_after=(4, 8, 12)),
     "48x14, HSPA late, patch 2": lambda: light(attention_after=(12,)),
     "48x20, HSPA, patch 2": lambda: light(num_blocks=20),
+    "48x14, HSPA, patch 4, residual 0.1": lambda: light(patch=4, residual_scale=0.1),
     "64x8, HSPA, patch 2": lambda: light(channels=64, num_blocks=8),
+    "64x8, HSPA, patch 4": lambda: light(channels=64, num_blocks=8, patch=4),
     "64x12, HSPA, patch 2": lambda: light(channels=64, num_blocks=12),
     "64x12, no attention": lambda: light(channels=64, num_blocks=12, attention_after=()),
     "48 ESA x10, HSPA, patch 2": lambda: esa(10),
+    "48 ESA x6, HSPA, patch 4": lambda: esa(6, patch=4),
     "48 ESA x10, no attention": lambda: esa(10, attention_after=()),
 }
 

@@ -37,8 +37,8 @@ class HSPANLightConfig:
     attention_after: tuple[int, ...] | None = None
     reduction: int = 2
     topk: int | None = None
-    patch: int = 2
-    residual_scale: float = 1.0
+    patch: int = 4
+    residual_scale: float = 0.1
 
     def __post_init__(self) -> None:
         """Check what no other check would explain as clearly."""
