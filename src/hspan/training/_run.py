@@ -88,8 +88,8 @@ def train(
 ) -> TrainingResult:
     """Train a network as a recipe says.
 
-    Writes ``recipe.toml``, ``log.csv``, ``tensorboard/``, ``last.ckpt``, ``best.ckpt`` and, at the end, the weights
-    as ``{scale}x_{model}.safetensors`` (``_BD`` added for that degradation).
+    Writes ``recipe.toml``, ``log.csv``, ``tensorboard/``, ``last.ckpt``, ``best.ckpt`` and, at the
+    end, the weights as ``{scale}x_{model}.safetensors`` (``_BD`` added for that degradation).
 
     Args:
         recipe: the settings.
