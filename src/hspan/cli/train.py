@@ -41,7 +41,8 @@ def train(
     folder = out or Path("runs") / chosen.name
     from hspan.cli._training_progress import TrainingProgress
 
-    with TrainingProgress(console, chosen.training.max_steps) as progress:
+    steps, batch = chosen.training.max_steps, chosen.data.batch_size
+    with TrainingProgress(console, steps, batch) as progress:
         result = run(chosen, folder, resume=resume, observer=progress)
     score = ""
     if result.psnr is not None:
