@@ -36,6 +36,7 @@ def test_run_and_resume(tmp_path, settings, capsys):
     assert weights.exists()
     assert "left out b.png" in printed.err
     assert "step 2/2" in printed.err
+    assert " steps/s  0:00:00 left" in printed.err
     more = ["train", "hspan-light_x2", *settings, "training.max_steps=3", *out]
     assert main(more) == 2
     assert "continue it with --resume auto" in capsys.readouterr().err

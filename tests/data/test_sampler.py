@@ -104,7 +104,10 @@ def test_draws_are_uniform(cache):
 
 
 def test_small_images_are_left_out(cache):
-    assert PatchSampler(cache, patch=8).too_small == ["2"]
+    assert cache.smaller_than(8) == ["2"]
+    assert cache.smaller_than(7) == []
+    drawn = PatchSampler(cache, batch_size=200, patch=8).batch(0)[0][:, 2, 0, 0]
+    assert set(drawn.tolist()) == {0, 1}
     with pytest.raises(InputError, match="smaller than a 90×90 patch"):
         PatchSampler(cache, patch=30)
 

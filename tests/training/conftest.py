@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from hspan.training import load_recipe
@@ -44,3 +45,12 @@ def tiny(images, tmp_path_factory):
         return load_recipe(recipe, [*model, *TINY, *folders, *overrides])
 
     return make
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Networks this small only lose time by sharing work."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

@@ -141,7 +141,30 @@ def test_best_checkpoint_is_the_best(tiny, tmp_path):
     result = train(recipe, tmp_path / "run")
     scores = [float(row["psnr"]) for row in read_log(tmp_path / "run") if row["psnr"]]
     assert scores[0] > scores[-1] == result.psnr
-    assert state(tmp_path / "run/best.ckpt")["global_step"] == 3
+    best = state(tmp_path / "run/best.ckpt")
+    assert best["global_step"] == 3
+    assert result.best_psnr == scores[0]
+    network = load_model(tmp_path / "run/2x_hspan-light_best.safetensors", device="cpu")
+    for key, tensor in network.state_dict().items():
+        assert torch.equal(tensor, best["state_dict"][f"network.{key}"])
+
+
+def test_settings_may_change_on_resuming_and_are_named(tiny, tmp_path):
+    train(tiny(), tmp_path / "run")
+    watcher = Watcher()
+    more = tiny("training.max_steps=8", "optimizer.lr=1e-5")
+    assert train(more, tmp_path / "run", resume="auto", observer=watcher).steps == 8
+    assert "changed: training.max_steps is 8, was 6" in watcher.notes
+    assert "changed: optimizer.lr is 1e-05, was 0.001" in watcher.notes
+
+
+def test_small_images_are_named(tiny, tmp_path):
+    watcher = Watcher()
+    train(tiny("data.patch=16", "training.max_steps=1"), tmp_path / "a", observer=watcher)
+    assert not [note for note in watcher.notes if "left out" in note]
+    with pytest.raises(InputError, match="smaller than a 34×34 patch"):
+        train(tiny("data.patch=17"), tmp_path / "b", observer=watcher)
+    assert "left out 2: smaller than a 34×34 patch" in watcher.notes
 
 
 def test_time_limit_ends_a_run_properly(tiny, tmp_path):
@@ -216,9 +239,11 @@ def test_refusals(tiny, tmp_path):
     train(tiny(), tmp_path / "run")
     with pytest.raises(UsageError, match="holds a run already: continue it with --resume auto"):
         train(tiny(), tmp_path / "run")
-    with pytest.raises(UsageError, match="made with another network"):
+    with pytest.raises(UsageError, match=r"was made with model\.channels=8, the recipe says 4"):
         train(tiny("model.channels=4"), tmp_path / "run", resume="auto")
-    with pytest.raises(UsageError, match=r"made with training\.ema"):
+    with pytest.raises(UsageError, match=r"optimizer\.eps=1e-08"):
+        train(tiny("optimizer.eps=1e-7"), tmp_path / "run", resume="auto")
+    with pytest.raises(UsageError, match="other tensors than the recipe's network and its average"):
         train(tiny("training.ema=0.0"), tmp_path / "run", resume="auto")
     (tmp_path / "bad.ckpt").write_text("text")
     with pytest.raises(InputError, match="not a checkpoint of a training run"):

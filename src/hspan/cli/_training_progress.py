@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from types import TracebackType
 
 from rich.console import Console
@@ -15,13 +16,14 @@ class TrainingProgress:
     Args:
         console: where to.
         max_steps: length of the run.
+        batch_size: patches per step.
     """
 
-    def __init__(self, console: Console, max_steps: int) -> None:
+    def __init__(self, console: Console, max_steps: int, batch_size: int) -> None:
         self._console = console
         self._max_steps = max_steps
+        self._batch_size = batch_size
         self._psnr: float | None = None
-        self._last: tuple[float, float] | None = None
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -59,22 +61,20 @@ class TrainingProgress:
 
     def row(self, row: dict[str, float]) -> None:
         """Show a row of the log."""
-        step, seconds = row["step"], row["seconds"]
-        speed = ""
-        if self._last and seconds > self._last[1]:
-            speed = f"{(step - self._last[0]) / (seconds - self._last[1]):.2f} steps/s"
-        self._last = (step, seconds)
-        parts = [f"loss {row['loss']:.5f}", f"lr {row['lr']:.2e}", speed]
+        step = row["step"]
+        speed = row["images_per_second"] / self._batch_size
+        left = datetime.timedelta(seconds=round((self._max_steps - step) / speed))
+        parts = [f"loss {row['loss']:.5f}", f"lr {row['lr']:.2e}", f"{speed:.2f} steps/s"]
         if "psnr" in row:
             parts.append(f"{row['psnr']:.3f} dB")
             self._psnr = row["psnr"]
         elif self._psnr is not None:
             parts.append(f"(last score {self._psnr:.3f} dB)")
-        state = "  ".join(part for part in parts if part)
+        state = "  ".join(parts)
         if self._console.is_terminal:
             self._progress.start_task(self._steps)
             self._progress.update(self._steps, completed=int(step), visible=True, state=state)
             if "psnr" in row:
                 self._console.print(f"step {step:.0f}: {row['psnr']:.3f} dB")
         else:
-            self._console.print(f"step {step:.0f}/{self._max_steps}  {state}")
+            self._console.print(f"step {step:.0f}/{self._max_steps}  {state}  {left} left")

@@ -41,9 +41,12 @@ def train(
     folder = out or Path("runs") / chosen.name
     from hspan.cli._training_progress import TrainingProgress
 
-    with TrainingProgress(console, chosen.training.max_steps) as progress:
+    steps, batch = chosen.training.max_steps, chosen.data.batch_size
+    with TrainingProgress(console, steps, batch) as progress:
         result = run(chosen, folder, resume=resume, observer=progress)
-    score = "" if result.psnr is None else f", {result.psnr:.2f} dB on the validation images"
+    score = ""
+    if result.psnr is not None:
+        score = f", {result.psnr:.2f} dB on the validation images (best {result.best_psnr:.2f})"
     print(f"{result.steps} steps in {result.seconds:.0f} s{score}")
     if result.interrupted:
         console.print(f"hspan: interrupted; continue with --resume auto --out {folder}")

@@ -67,6 +67,10 @@ class ImageCache:
     skipped: dict[str, str]
     digest: str
 
+    def smaller_than(self, patch: int) -> list[str]:
+        """Names of the images whose LR version is smaller than a patch of that side."""
+        return [image.name for image in self.images if min(image.height, image.width) < patch]
+
     def open_hr(self) -> np.ndarray:
         """Map all HR bytes into memory: uint8, one dimension, read only."""
         return np.asarray(np.memmap(self.folder / "hr.u8", np.uint8, "r"))

@@ -22,15 +22,12 @@ class PatchSampler:
     """Draws batches of aligned LR and HR patches from a cache.
 
     Args:
-        cache: the images; those smaller than a patch are left out, see ``too_small``.
+        cache: the images; those smaller than a patch are left out.
         batch_size: patches per step, over all devices.
         patch: side of an LR patch, in pixels; the HR patch is ``cache.scale`` times larger.
         seed: chooses the sequence of batches.
         rank: this device among ``world_size``, counted from 0.
         world_size: number of devices that share each batch.
-
-    Attributes:
-        too_small: names of the images smaller than a patch.
 
     Raises:
         InputError: no image is as large as a patch.
@@ -52,7 +49,6 @@ class PatchSampler:
                 f"data.batch_size={batch_size} can't be shared by {world_size} devices"
             )
         large = [image for image in cache.images if min(image.height, image.width) >= patch]
-        self.too_small = [i.name for i in cache.images if min(i.height, i.width) < patch]
         if not large:
             side = patch * cache.scale
             raise InputError(f"{cache.folder}: every image is smaller than a {side}×{side} patch")

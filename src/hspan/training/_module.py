@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from hspan.errors import HspanError
 from hspan.training._recipe import Recipe
 from hspan.training._schedule import lr_factor
+from hspan.training._transfer import transfer_weights
 
 _MOST_SKIPPED = 50  # consecutive non-finite steps after which a run is given up
 
@@ -70,6 +71,17 @@ class SRTrainingModule(L.LightningModule):
     def result(self) -> nn.Module:
         """The network to score and export: the average where there is one."""
         return self.network if self.average is None else self.average
+
+    def start_from(self, source: str) -> str:
+        """Take over the weights of another network, before training.
+
+        Args:
+            source: as for ``transfer_weights``, whose sentence is returned.
+        """
+        sentence = transfer_weights(source, self.network)
+        if self.average is not None:
+            self.average.load_state_dict(self.network.state_dict())
+        return sentence
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam, in its fused form where that exists."""

@@ -1,8 +1,6 @@
 """A whole training run: from a recipe to a file of weights."""
 
-import datetime
 import logging
-import platform
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +10,6 @@ import lightning as L
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from hspan._version import __version__
 from hspan.data import ImageCache, build_cache
 from hspan.errors import InputError, UsageError
 from hspan.models import create_model
@@ -23,11 +20,11 @@ from hspan.training._callbacks import (
     ValidationCallback,
 )
 from hspan.training._datamodule import PatchDataModule
+from hspan.training._export import export, provenance
 from hspan.training._module import SRTrainingModule
 from hspan.training._recipe import Recipe
-from hspan.training._transfer import transfer_weights
+from hspan.training._resume import check_resumable, find_checkpoint
 from hspan.training._validation import ValidationSet
-from hspan.weights import save_model
 
 _LIGHTNING_PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed"}
 
@@ -66,6 +63,7 @@ class TrainingResult:
         steps: done in all.
         seconds: spent in training, over all parts of the run.
         psnr: last score; None without ``data.validation``.
+        best_psnr: best score, which isn't always the last.
         interrupted: by a signal; no weights are exported then.
         checkpoint: full state, to resume from.
         weights: the exported file; None if interrupted.
@@ -74,6 +72,7 @@ class TrainingResult:
     steps: int
     seconds: float
     psnr: float | None
+    best_psnr: float | None
     interrupted: bool
     checkpoint: Path
     weights: Path | None
@@ -88,8 +87,9 @@ def train(
 ) -> TrainingResult:
     """Train a network as a recipe says.
 
-    Writes ``recipe.toml``, ``log.csv``, ``tensorboard/``, ``last.ckpt``, ``best.ckpt`` and, at the end, the weights
-    as ``{scale}x_{model}.safetensors`` (``_BD`` added for that degradation).
+    Writes ``recipe.toml``, ``log.csv``, ``tensorboard/``, ``last.ckpt``, ``best.ckpt`` and, at the
+    end, the weights as ``{scale}x_{model}.safetensors`` (``_BD`` added for that degradation). If an
+    earlier score was better than the last, its weights are added as ``..._best.safetensors``.
 
     Args:
         recipe: the settings.
@@ -108,15 +108,18 @@ def train(
     out = Path(out)
     if not recipe.data.train:
         raise UsageError("no training images: give their folder as data.train=DIR")
-    checkpoint = _checkpoint(out, resume)
+    checkpoint = find_checkpoint(out, resume)
     with torch.random.fork_rng(devices=[]):  # the caller's random numbers stay theirs
         torch.manual_seed(recipe.training.seed)
         network = create_model(recipe.model.name, scale=recipe.model.scale, **recipe.model.config)
+    module = SRTrainingModule(network, recipe)
     if checkpoint is not None:
-        _check_same_network(checkpoint, recipe)
+        changes = check_resumable(checkpoint, module)
         observer.note(f"continuing from {checkpoint}")
+        for change in changes:
+            observer.note(f"changed: {change}")
     elif recipe.training.init_from:
-        observer.note(transfer_weights(recipe.training.init_from, network))
+        observer.note(module.start_from(recipe.training.init_from))
     cache = build_cache(
         recipe.data.train,
         recipe.model.scale,
@@ -124,14 +127,13 @@ def train(
         cache_folder=recipe.data.cache or None,
         report=observer.caching,
     )
-    _note_images(cache, observer)
+    _note_images(cache, recipe.data.patch, observer)
 
     stop = StopCallback(recipe.training.max_seconds)
     validation = None
     if recipe.data.validation:
         images = ValidationSet(recipe.data.validation, recipe.model.scale, recipe.data.kind)
         validation = ValidationCallback(images, recipe.logging.validate_every, stop)
-    module = SRTrainingModule(network, recipe)
     try:
         out.mkdir(parents=True, exist_ok=True)
         (out / "recipe.toml").write_text(recipe.as_toml(), encoding="utf-8")
@@ -145,90 +147,23 @@ def train(
 
     weights = None
     if not stop.interrupted and trainer.is_global_zero:
-        suffix = "" if recipe.data.kind == "BI" else f"_{recipe.data.kind}"
-        weights = out / f"{recipe.model.scale}x_{recipe.model.name}{suffix}.safetensors"
-        psnr = validation.psnr if validation else None
-        details = provenance(recipe, cache, module, trainer.global_step, psnr)
-        save_model(module.result, weights, name=recipe.model.name, metadata=details)
+        weights = export(module, out, validation, provenance(module, cache, trainer))
     return TrainingResult(
         steps=trainer.global_step,
         seconds=module.seconds,
         psnr=validation.psnr if validation else None,
+        best_psnr=validation.best if validation else None,
         interrupted=stop.interrupted,
         checkpoint=out / "last.ckpt",
         weights=weights,
     )
 
 
-def provenance(
-    recipe: Recipe, cache: ImageCache, module: SRTrainingModule, steps: int, psnr: float | None
-) -> dict[str, Any]:
-    """Where weights come from, for their metadata; no paths, which say nothing elsewhere."""
-    settings = recipe.as_dict()
-    for key in ("train", "validation", "cache"):
-        settings["data"][key] = Path(settings["data"][key]).name
-    settings["training"]["init_from"] = Path(settings["training"]["init_from"]).name
-    device = module.device
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
-    return {
-        "recipe": settings,
-        "steps": steps,
-        "seconds": round(module.seconds),
-        "skipped_steps": int(module.skipped),
-        "images": len(cache.images),
-        "data_sha256": cache.digest,
-        "validation_psnr": psnr,
-        "device": name,
-        "torch": torch.__version__,
-        "hspan": __version__,
-        "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
-    }
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:  # not Linux
-        return platform.processor() or platform.machine()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
-
-
-def _checkpoint(out: Path, resume: str | Path | None) -> Path | None:
-    last = out / "last.ckpt"
-    if resume is None:
-        if last.exists():
-            raise UsageError(
-                f"{out} holds a run already: continue it with --resume auto, or choose another "
-                "folder with --out"
-            )
-        return None
-    if str(resume) == "auto":
-        return last if last.exists() else None
-    if not Path(resume).is_file():
-        raise InputError(f"{resume}: no such checkpoint")
-    return Path(resume)
-
-
-def _check_same_network(path: Path, recipe: Recipe) -> None:
-    try:
-        saved = torch.load(path, map_location="cpu", weights_only=True, mmap=True)["recipe"]
-    except Exception as error:  # torch raises many kinds for a damaged file
-        raise InputError(f"{path}: not a checkpoint of a training run ({error})") from error
-    wanted = recipe.as_dict()
-    for key, what in (("model", "network"), ("optimizer", "optimizer")):
-        if saved[key] != wanted[key]:
-            raise UsageError(
-                f"{path} was made with another {what}: {saved[key]}, but the recipe says "
-                f"{wanted[key]}"
-            )
-    if bool(saved["training"]["ema"]) != bool(wanted["training"]["ema"]):
-        word = "without" if wanted["training"]["ema"] else "with"
-        raise UsageError(f"{path} was made {word} training.ema, the recipe is the other way round")
-
-
-def _note_images(cache: ImageCache, observer: Observer) -> None:
+def _note_images(cache: ImageCache, patch: int, observer: Observer) -> None:
     observer.note(f"{len(cache.images)} training images, cached in {cache.folder}")
+    side = patch * cache.scale
+    for name in cache.smaller_than(patch):
+        observer.note(f"left out {name}: smaller than a {side}×{side} patch")
     for name, reason in cache.skipped.items():
         observer.note(f"left out {name}: {reason}")
 
