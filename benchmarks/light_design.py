@@ -1,24 +1,25 @@
 """Trains candidate designs of hspan-light alike and compares PSNR with time on this processor.
 
-    python benchmarks/light_design.py train --data DIR --validation DIR --steps 10000 --out FILE.json
+    python benchmarks/light_design.py train --data DIR --validation DIR DIR --out FILE.json
     python benchmarks/light_design.py time --out FILE.json
 
-``train`` wants a GPU; ``time`` measures inference of the same designs on the processor, in turn.
+``train`` gives every design the same processor time; ``time`` measures inference of the same
+designs, in turn.
 """
 
 import argparse
 import json
+import math
 import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hspan.data import build_cache, find_pairs, load_pair
+from hspan.data import PatchSampler, build_cache, find_pairs, load_pair
 from hspan.metrics import psnr
 from hspan.models import HSPANLight, HSPANLightConfig
 from hspan.modules import NLA
@@ -84,100 +85,60 @@ DESIGNS: dict[str, Callable[[], nn.Module]] = {
     "48x14, HSPA, patch 2, top 32": lambda: light(topk=32),
     "48x14, 3 HSPA, patch 2": lambda: light(attention_after=(4, 8, 12)),
     "48x14, HSPA late, patch 2": lambda: light(attention_after=(12,)),
-    "48x20, HSPA, patch 2": lambda: light(num_blocks=20, attention_after=(10,)),
-    "64x8, HSPA, patch 2": lambda: light(channels=64, num_blocks=8, attention_after=(4,)),
-    "64x12, HSPA, patch 2": lambda: light(channels=64, num_blocks=12, attention_after=(6,)),
+    "48x20, HSPA, patch 2": lambda: light(num_blocks=20),
+    "64x8, HSPA, patch 2": lambda: light(channels=64, num_blocks=8),
+    "64x12, HSPA, patch 2": lambda: light(channels=64, num_blocks=12),
     "64x12, no attention": lambda: light(channels=64, num_blocks=12, attention_after=()),
-    "48 ESA x10, HSPA, patch 2": lambda: esa(10, attention_after=(5,)),
+    "48 ESA x10, HSPA, patch 2": lambda: esa(10),
     "48 ESA x10, no attention": lambda: esa(10, attention_after=()),
 }
-
-
-class PatchesOnDevice:
-    """All images in the GPU's memory; batches of random patches in random orientations."""
-
-    def __init__(self, folder: str, batch: int, patch: int, seed: int, cache: str | None) -> None:
-        store = build_cache(folder, 2, cache_folder=cache)
-        images = [i for i in store.images if min(i.height, i.width) >= patch]
-        self.hr = torch.from_numpy(np.array(store.open_hr())).cuda()
-        self.lr = torch.from_numpy(np.array(store.open_lr())).cuda()
-        self.table = torch.tensor([[i.hr_start, i.lr_start, i.height, i.width] for i in images]).cuda()
-        self.area = (self.table[:, 2] * self.table[:, 3]).float()
-        self.batch, self.patch = batch, patch
-        self.generator = torch.Generator("cuda").manual_seed(seed)
-
-    def draw(self) -> tuple[Tensor, Tensor]:
-        rows = self.table[torch.multinomial(self.area, self.batch, True, generator=self.generator)]
-        u = torch.rand(5, self.batch, device="cuda", generator=self.generator)
-        hr_start, lr_start, height, width = rows.unbind(1)
-        top = (u[0] * (height - self.patch + 1)).long()
-        left = (u[1] * (width - self.patch + 1)).long()
-        flips = u[2:] > 0.5
-        lr = self._cut(self.lr, lr_start, width, top, left, self.patch, flips)
-        return lr, self._cut(
-            self.hr, hr_start, 2 * width, 2 * top, 2 * left, 2 * self.patch, flips
-        )
-
-    def _cut(self, data, start, width, top, left, size, flips) -> Tensor:
-        i = torch.arange(size, device="cuda").view(1, -1, 1)
-        j = torch.arange(size, device="cuda").view(1, 1, -1)
-        swap, up, mirror = (f.view(-1, 1, 1) for f in flips)
-        y, x = torch.where(swap, j, i), torch.where(swap, i, j)
-        y = torch.where(up, size - 1 - y, y) + top.view(-1, 1, 1)
-        x = torch.where(mirror, size - 1 - x, x) + left.view(-1, 1, 1)
-        at = (start.view(-1, 1, 1) + (y * width.view(-1, 1, 1) + x) * 3).unsqueeze(-1)
-        pixels = data[at + torch.arange(3, device="cuda")]
-        return pixels.permute(0, 3, 1, 2).float().div_(255)
 
 
 def score(model: nn.Module, pairs) -> float:
     values = []
     for hr, lr in pairs:
-        x = torch.from_numpy(lr).permute(2, 0, 1)[None].float().cuda() / 255
-        with torch.no_grad(), torch.autocast("cuda", torch.bfloat16):
+        x = torch.from_numpy(lr).permute(2, 0, 1)[None].float() / 255
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
             sr = model(x.contiguous(memory_format=torch.channels_last))[0].float()
-        sr = (sr.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
+        sr = (sr.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
         values.append(psnr(sr, hr, 2))
     return statistics.mean(values)
 
 
 def train(name: str, args: argparse.Namespace, validation) -> dict:
+    """Train for a budget of processor time, which a busy machine doesn't distort."""
     torch.manual_seed(args.seed)
-    model = DESIGNS[name]().cuda().to(memory_format=torch.channels_last)
+    model = DESIGNS[name]().to(memory_format=torch.channels_last)
     average = torch.optim.swa_utils.AveragedModel(
-        model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.999)
+        model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(args.ema)
     )
-    data = PatchesOnDevice(args.data, 16, 48, args.seed, args.cache)
-    optimizer = torch.optim.Adam(model.parameters(), lr=args.lr, fused=True)
-    warm = 300
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer,
-        lambda s: min(1.0, (s + 1) / warm)
-        * (0.01 + 0.99 * 0.5 * (1 + np.cos(np.pi * min(1.0, s / args.steps)))),
-    )
-    compiled = torch.compile(model) if args.compile else model
-    started = time.time()
-    for step in range(args.steps):
-        lr, hr = data.draw()
-        with torch.autocast("cuda", torch.bfloat16):
-            loss = F.l1_loss(compiled(lr.contiguous(memory_format=torch.channels_last)).float(), hr)
+    cache = build_cache(args.data, 2)
+    data = PatchSampler(cache, batch_size=args.batch, patch=args.patch, seed=args.seed)
+    optimizer = torch.optim.Adam(model.parameters(), lr=args.lr)
+    started, wall, step, done = time.process_time(), time.time(), 0, 0.0
+    while done < 1:
+        lr, hr = (t.float().div_(255) for t in data.batch(step))
+        rate = args.lr * min(1.0, (step + 1) / 100) * 0.5 * (1 + math.cos(math.pi * done))
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = F.l1_loss(model(lr).float(), hr)
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 0.5)
         optimizer.step()
-        schedule.step()
         average.update_parameters(model)
-        if step == 200:
-            torch.cuda.synchronize()
-            timed = time.time()
-    torch.cuda.synchronize()
-    seconds = (time.time() - timed) / (args.steps - 201)
+        step += 1
+        done = (time.process_time() - started) / args.seconds
     result = {
         "design": name,
         "parameters": sum(p.numel() for p in model.parameters()),
-        "steps": args.steps,
-        "gpu_ms_per_step": seconds * 1e3,
-        "seconds": time.time() - started,
+        "batch": args.batch,
+        "patch": args.patch,
+        "learning_rate": args.lr,
+        "processor_seconds": args.seconds,
+        "wall_seconds": time.time() - wall,
+        "steps": step,
         **{k: score(average.module, pairs) for k, pairs in validation.items()},
     }
     print(json.dumps(result), flush=True)
@@ -212,15 +173,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=["train", "time"])
     parser.add_argument("--data")
-    parser.add_argument("--cache")
     parser.add_argument("--validation", nargs="*", default=[])
     parser.add_argument("--designs", nargs="*", default=list(DESIGNS))
-    parser.add_argument("--steps", type=int, default=10000)
+    parser.add_argument("--seconds", type=float, default=300, help="of processor time, each")
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--patch", type=int, default=48)
+    parser.add_argument("--ema", type=float, default=0.99)
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--side", type=int, default=256)
-    parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     if args.what == "time":

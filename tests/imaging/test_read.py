@@ -186,6 +186,35 @@ def test_cmyk_goes_through_a_profile(tmp_path):
     assert picture.icc[16:20] == b"RGB "
 
 
+@pytest.mark.parametrize(("dtype", "channels"), [(np.uint8, 4), (np.uint16, 4), (np.uint8, 5)])
+def test_cmyk_tiff(tmp_path, dtype, channels):
+    path = tmp_path / "image.tif"
+    image = np.zeros((8, 9, channels), dtype)
+    image[:, :, 4:] = 77
+    tifffile.imwrite(
+        path,
+        image,
+        photometric="separated",
+        planarconfig="contig",
+        extrasamples=["unassalpha"] * (channels - 4),
+    )
+    picture = read_image(path)
+    check_info(path, picture)
+    assert (picture.pixels > 0.97 * np.iinfo(dtype).max).all()  # no ink: paper
+    if channels == 5:
+        assert (picture.alpha == 77).all()
+
+
+def test_associated_alpha_is_divided_out(tmp_path):
+    path = tmp_path / "image.tif"
+    image = np.full((4, 5, 4), 50, np.uint8)
+    image[..., 3] = 100
+    tifffile.imwrite(path, image, photometric="rgb", extrasamples=["assocalpha"])
+    picture = read_image(path)
+    np.testing.assert_allclose(picture.pixels, 50 * 255 / 100, atol=1)
+    assert (picture.alpha == 100).all()
+
+
 # Pillow's own transposition is the reference.
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("suffix", [".png", ".webp", ".tif"])

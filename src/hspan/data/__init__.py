@@ -5,22 +5,27 @@ from hspan.data._cache import (
     ImageCache,
     build_cache,
     default_cache_folder,
-    load_pair,
 )
+from hspan.data._check import FolderReport, check_folder
+from hspan.data._degrade import degrade_folder
 from hspan.data._layout import ImagePair, Layout, find_layout, find_pairs
-from hspan.data._read import read_rgb
+from hspan.data._read import load_pair, read_pair, read_rgb
 from hspan.data._sampler import PatchSampler
 
 __all__ = [
     "CachedImage",
+    "FolderReport",
     "ImageCache",
     "ImagePair",
     "Layout",
     "PatchSampler",
     "build_cache",
+    "check_folder",
     "default_cache_folder",
+    "degrade_folder",
     "find_layout",
     "find_pairs",
     "load_pair",
+    "read_pair",
     "read_rgb",
 ]

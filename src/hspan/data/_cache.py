@@ -22,7 +22,7 @@ import numpy as np
 
 from hspan._version import __version__
 from hspan.data._layout import ImagePair, find_pairs
-from hspan.data._read import read_rgb
+from hspan.data._read import load_pair
 from hspan.errors import InputError
 
 _FORMAT = 1  # to be raised when files of an older version can't be used
@@ -213,37 +213,6 @@ def _load_all(
             yield pair, future.result()
             if following:
                 waiting.append((following, pool.submit(load, following)))
-
-
-def load_pair(pair: ImagePair, scale: int, kind: str = "BI") -> tuple[np.ndarray, np.ndarray]:
-    """Read one HR image and its LR version, making the latter where there is no file.
-
-    Args:
-        pair: the files.
-        scale: ratio of HR to LR.
-        kind: degradation for LR images that are made, "BI" or "BD".
-
-    Returns:
-        HR [scale * H, scale * W, 3] and LR [H, W, 3], uint8 RGB.
-
-    Raises:
-        InputError: a file can't be read, is smaller than ``scale``, or the sizes don't fit.
-    """
-    from hspan.imaging import degrade
-
-    hr = read_rgb(pair.hr)
-    height, width = hr.shape[0] // scale, hr.shape[1] // scale
-    if not height or not width:
-        raise InputError(f"{pair.hr}: {hr.shape[1]}×{hr.shape[0]} is too small for scale {scale}")
-    hr = hr[: height * scale, : width * scale]
-    if pair.lr is None:
-        return hr, np.asarray(degrade(hr, scale, kind))
-    lr = read_rgb(pair.lr)
-    if lr.shape != (height, width, 3):
-        raise InputError(
-            f"{pair.lr}: {lr.shape[1]}×{lr.shape[0]}, but {pair.hr.name} / {scale} is {width}×{height}"
-        )
-    return hr, lr
 
 
 def _open(folder: Path) -> ImageCache:

@@ -49,11 +49,14 @@ class Layout:
         description: the layout in words, for reports.
         pairs: the images, in natural order of their names (``img2`` before ``img10``).
         problems: sentences on files that don't fit, such as a missing LR image.
+        prefix: what stands before ``HR`` and ``LR_bicubic`` in the folders' names, such as
+            ``DIV2K_train_``.
     """
 
     description: str
     pairs: list[ImagePair]
     problems: list[str]
+    prefix: str = ""
 
 
 def find_pairs(folder: str | Path, scale: int, kind: str = "BI") -> list[ImagePair]:
@@ -124,7 +127,7 @@ def _separate_folders(folder: Path, hr_folder: Path, scale: int, kind: str) -> L
     reduced = folder / f"{prefix}{LR_FOLDERS[kind]}"
     lr_folder = next((p for x in "Xx" if (p := reduced / f"{x}{scale}").is_dir()), None)
     if lr_folder is None:
-        return Layout(f"{hr_folder.name}/, LR made from it", _name(images), [])
+        return Layout(f"{hr_folder.name}/, LR made from it", _name(images), [], prefix)
     given = {path.stem: path for path in _images(lr_folder)}
     pairs: list[ImagePair] = []
     missing: list[str] = []
@@ -136,7 +139,7 @@ def _separate_folders(folder: Path, hr_folder: Path, scale: int, kind: str) -> L
             pairs.append(ImagePair(pair.name, pair.hr, lr))
     where = f"{reduced.name}/{lr_folder.name}"
     problems = [f"{where} has no NAMEx{scale} for {_some(missing)}"] if missing else []
-    return Layout(f"{hr_folder.name}/ with {where}/", pairs, problems)
+    return Layout(f"{hr_folder.name}/ with {where}/", pairs, problems, prefix)
 
 
 def _suffix_pairs(images: list[Path]) -> Layout:

@@ -1,12 +1,15 @@
 """Files to 8-bit RGB arrays, the only form that training and its caches work on."""
 
 from pathlib import Path
+from typing import Literal, cast
 
 import numpy as np
 from PIL import Image, ImageOps
 
+from hspan.data._layout import ImagePair
 from hspan.errors import InputError
 
+# Modes of Pillow that lose nothing when converted to RGB of 8 bits.
 _EIGHT_BIT = {"1", "L", "P", "LA", "PA", "RGB", "RGBA", "CMYK", "YCbCr"}
 
 
@@ -45,3 +48,53 @@ def _read_deep(path: Path) -> np.ndarray:
     elif pixels.dtype != np.uint8:
         pixels = np.rint(np.clip(pixels, 0, 1) * 255)
     return np.broadcast_to(pixels.astype(np.uint8), (*pixels.shape[:2], 3)).copy()
+
+
+def load_pair(pair: ImagePair, scale: int, kind: str = "BI") -> tuple[np.ndarray, np.ndarray]:
+    """Read one HR image and its LR version, making the latter where there is no file.
+
+    Args:
+        pair: the files.
+        scale: ratio of HR to LR.
+        kind: degradation for LR images that are made, "BI" or "BD".
+
+    Returns:
+        HR [scale * H, scale * W, 3] and LR [H, W, 3], uint8 RGB.
+
+    Raises:
+        InputError: a file can't be read, is smaller than ``scale``, or the sizes don't fit.
+        UsageError: a ``scale`` that ``kind`` doesn't have.
+    """
+    from hspan.imaging import degrade
+
+    hr, lr = read_pair(pair, scale)
+    return hr, degrade(hr, scale, cast(Literal["BI", "BD"], kind)) if lr is None else lr
+
+
+def read_pair(pair: ImagePair, scale: int) -> tuple[np.ndarray, np.ndarray | None]:
+    """Read one HR image, cropped to a multiple of the scale, and its LR version if it has a file.
+
+    Args:
+        pair: the files.
+        scale: ratio of HR to LR.
+
+    Returns:
+        HR [scale * H, scale * W, 3] and LR [H, W, 3] or None, uint8 RGB.
+
+    Raises:
+        InputError: a file can't be read, is smaller than ``scale``, or the sizes don't fit.
+    """
+    hr = read_rgb(pair.hr)
+    height, width = hr.shape[0] // scale, hr.shape[1] // scale
+    if not height or not width:
+        raise InputError(f"{pair.hr}: {hr.shape[1]}×{hr.shape[0]} is too small for scale {scale}")
+    hr = hr[: height * scale, : width * scale]
+    if pair.lr is None:
+        return hr, None
+    lr = read_rgb(pair.lr)
+    if lr.shape[:2] != (height, width):
+        raise InputError(
+            f"{pair.lr}: is {lr.shape[1]}×{lr.shape[0]}, but {pair.hr.name} reduced by {scale} "
+            f"is {width}×{height}"
+        )
+    return hr, lr

@@ -17,7 +17,7 @@ from torch import nn
 from hspan._version import __version__
 from hspan.data import ImagePair, find_pairs
 from hspan.errors import HspanError, InputError, UsageError
-from hspan.evaluation._contestants import Contestant, bicubic, network
+from hspan.evaluation._contestants import Contestant, make_contestant
 from hspan.evaluation._published import reference_rows
 from hspan.evaluation._report import DatasetScore, Evaluation, Failure, ImageScore, Protocol
 from hspan.imaging import Picture, crop_to_multiple, degrade, read_image, write_image
@@ -25,7 +25,7 @@ from hspan.metrics import psnr, ssim
 
 Kind = Literal["BI", "BD"]
 Grey = Literal["replicate", "raw"]
-Report = Callable[[str, ImageScore | Failure], None]
+Report = Callable[[str, ImageScore | Failure, int], None]
 
 _RESIZE = {
     "BI": "LR by bicubic reduction as MATLAB's imresize, 8-bit",
@@ -69,7 +69,8 @@ def evaluate(
         device: as for ``Upscaler``.
         precision: as for ``Upscaler``.
         save_images: folder for the upscaled images, as ``DATASET/NAME_x2.png``.
-        on_image: called after every image with the data set's name and the outcome.
+        on_image: called after every image with the data set's name, the outcome, and the number of
+            images in all folders.
 
     Raises:
         UsageError: unknown model or option, or a model for another scale.
@@ -83,24 +84,27 @@ def evaluate(
     if kind not in _RESIZE or grey not in _GREY:
         raise UsageError(f"kind is BI or BD and grey replicate or raw, got {kind} and {grey}")
     # Folders first: a misspelt one shouldn't cost a model's loading, nor an hour of other folders.
-    datasets = [(Path(folder), find_pairs(folder, scale, kind)) for folder in folders]
+    datasets = [(path, find_pairs(path, scale, kind)) for path in map(Path, folders)]
     if not datasets:
         raise UsageError("no folder of images to evaluate on")
-    if model == "bicubic":
-        contestant = bicubic(scale, ensemble=ensemble)
-    else:
-        contestant = network(
-            model,
-            scale,
-            kind,
-            device=device,
-            precision=precision,
-            tile=tile,
-            ensemble=ensemble,
-        )
+    contestant = make_contestant(
+        model,
+        scale,
+        kind,
+        device=device,
+        precision=precision,
+        tile=tile,
+        ensemble=ensemble,
+    )
     target = None if save_images is None else Path(save_images)
+    total = sum(len(pairs) for _, pairs in datasets)
+
+    def report(name: str, outcome: ImageScore | Failure) -> None:
+        if on_image is not None:
+            on_image(name, outcome, total)
+
     scores = [
-        _score_dataset(contestant, folder, pairs, scale, kind, grey, target, on_image)
+        _score_dataset(contestant, folder, pairs, scale, kind, grey, target, report)
         for folder, pairs in datasets
     ]
     return Evaluation(
@@ -123,9 +127,9 @@ def _protocol(contestant: Contestant, scale: int, kind: Kind, grey: Grey) -> Pro
         border=f"{scale} pixels left out at every side; HR cropped to a multiple of {scale}",
         grey=_GREY[grey],
         mean="of the images' own PSNR and SSIM (11×11 Gaussian window, σ 1.5)",
-        tile=contestant.tile,
+        tile=contestant.tile(),
         ensemble="8 flips and rotations" if contestant.ensemble else "none",
-        precision=contestant.precision,
+        precision=contestant.precision(),
         device=contestant.device,
         weights=contestant.weights,
         versions=f"hspan {__version__}, torch {torch.__version__}, numpy {np.__version__}, "
@@ -141,7 +145,7 @@ def _score_dataset(
     kind: Kind,
     grey: Grey,
     target: Path | None,
-    on_image: Report | None,
+    report: Callable[[str, ImageScore | Failure], None],
 ) -> DatasetScore:
     absolute = folder.resolve()
     name = absolute.parent.name if absolute.name == "HR" else absolute.name
@@ -161,8 +165,7 @@ def _score_dataset(
         except (HspanError, OSError, MemoryError, RuntimeError) as error:
             outcome = Failure(name=pair.name, reason=str(error) or type(error).__name__)
             failures.append(outcome)
-        if on_image is not None:
-            on_image(name, outcome)
+        report(name, outcome)
     return DatasetScore(
         name=name,
         folder=folder,
@@ -182,7 +185,7 @@ def _score(
 
 
 def _read(pair: ImagePair, scale: int, kind: Kind, grey: Grey) -> tuple[np.ndarray, np.ndarray]:
-    """HR cropped to what the LR image covers, and LR; uint8, [H, W] or [H, W, 3] both."""
+    """HR cropped to what the LR image covers, and LR; uint8, [H, W, 1] or [H, W, 3] both."""
     hr = crop_to_multiple(_pixels(pair.hr), scale)
     lr = degrade(hr, scale, kind) if pair.lr is None else _pixels(pair.lr)
     if (lr.shape[0] * scale, lr.shape[1] * scale) != hr.shape[:2]:
@@ -191,7 +194,7 @@ def _read(pair: ImagePair, scale: int, kind: Kind, grey: Grey) -> tuple[np.ndarr
             f"{hr.shape[1] // scale}×{hr.shape[0] // scale}"
         )
     if grey == "raw" and hr.shape[2] == lr.shape[2] == 1:
-        return hr[:, :, 0], lr[:, :, 0]
+        return hr, lr
     return _rgb(hr), _rgb(lr)
 
 
@@ -211,5 +214,4 @@ def _rgb(image: np.ndarray) -> np.ndarray:
 
 def _save(path: Path, sr: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = sr[:, :, None] if sr.ndim == 2 else sr
-    write_image(path, Picture(pixels=pixels))
+    write_image(path, Picture(pixels=sr))

@@ -84,8 +84,8 @@ def reference_rows(model: str, scale: int, kind: str, *, ensemble: bool) -> list
 @cache
 def _table(kind: str) -> tuple[PublishedRow, ...]:
     source = files("hspan.evaluation") / "published" / TABLES[kind]
-    with source.open(encoding="utf-8", newline="") as file:
-        return tuple(_row(cells) for cells in csv.DictReader(file))
+    lines = source.read_text(encoding="utf-8").splitlines()
+    return tuple(_row(cells) for cells in csv.DictReader(lines))
 
 
 def _row(cells: dict[str, str]) -> PublishedRow:

@@ -50,13 +50,19 @@ class _DamagedError(Exception):
 
 
 def upright(blob: bytes) -> bytes | None:
-    """An EXIF block whose orientation is 1, with its prefix; None if it is damaged."""
+    """An EXIF block with its prefix and orientation 1; None if it is damaged.
+
+    Its thumbnail, which would still lie on its side, is unhooked.
+    """
     body = bytearray(blob.removeprefix(PREFIX))
     try:
         order, first = _header(body)
+        end = first + 2
         for tag, kind, _, position in _entries(body, order, first):
             if tag == _ORIENTATION and kind == 3:
                 struct.pack_into(order + "H", body, position, 1)
+            end = position + 4
+        body[end : end + 4] = bytes(len(body[end : end + 4]))  # the next directory: a thumbnail's
     except _DamagedError:
         return None
     return PREFIX + bytes(body)
@@ -72,7 +78,8 @@ def resolution(blob: bytes) -> tuple[float, float] | None:
         return None
     per_inch = {2: 1.0, 3: 2.54}
     unit = directory.get(0x0128)
-    factor = per_inch.get(unit.data[0], 0.0) if isinstance(unit, _Value) else 1.0
+    code = unit.data[:1] if isinstance(unit, _Value) else b""
+    factor = per_inch.get(code[0], 0.0) if code else 1.0
     found: list[float] = []
     for tag in (0x011A, 0x011B):
         value = directory.get(tag)

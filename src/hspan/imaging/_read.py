@@ -63,12 +63,12 @@ def read_image(path: str | os.PathLike[str]) -> Picture:
                 f"{path} has {pages} {what}: save them as single images first and give me those"
             )
         _check_values(path, image)
-        image = _without_cmyk(image)
         exif = _exif_of(file, image, name)
-        icc = _get(image, "icc-profile-data")
         dpi = _dpi(file, image, name, exif)
         orientation = _orientation(image, name)
         try:
+            image = _without_cmyk(image)
+            icc = _get(image, "icc-profile-data")
             pixels = _decoded(image)
         except _vips_error() as error:
             raise _damaged(path, name, error) from error

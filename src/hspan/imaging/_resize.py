@@ -7,8 +7,8 @@ at n = (m + 1/2) / scale - 1/2.
 
 The details that decide the last bit: the dimension with the smaller scale comes first (rows when
 equal), and images of whole numbers are rounded (half away from zero) and clipped after each pass.
-Sums are float64 there: benchmark scales have weights that are multiples of 2**-12, so that nothing
-is lost and ties stay ties.
+Sums are float64 there: at scales 1/2 and 1/4 weights are multiples of 2**-12, so that nothing is
+lost and ties stay ties; at 1/3 they are multiples of 1/81, and a sum never ends on a tie.
 """
 
 from __future__ import annotations

@@ -37,6 +37,7 @@ _MODELS = {
     ("float32", 3): "scrgb",
 }
 _DEFAULT_DPI = 72.0  # a value that TIFF and EXIF demand even where nobody knows
+_OPTIMISED_PIXELS = 2**26  # optimised Huffman tables need a JPEG's coefficients in memory
 _CLASSIC_TIFF_BYTES = 2**32 - 2**26  # beyond, offsets need BigTIFF
 
 
@@ -92,7 +93,8 @@ def _encode(path: Path, picture: Picture, name: str, quality: int) -> None:
         if name == "PNG":
             image.pngsave(str(path), filter=0xF8, keep=keep)  # all filters, as photographs need
         elif name == "JPEG":
-            image.jpegsave(str(path), Q=quality, optimize_coding=True, keep=keep)
+            small = picture.height * picture.width <= _OPTIMISED_PIXELS
+            image.jpegsave(str(path), Q=quality, optimize_coding=small, keep=keep)
         elif name == "WebP":
             image.webpsave(
                 str(path), Q=quality, lossless=quality == 100, exact=True, alpha_q=100, keep=keep

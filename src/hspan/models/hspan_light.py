@@ -24,7 +24,7 @@ class HSPANLightConfig:
         scale: upscaling factor: 2, 3 or 4.
         channels: C of the features.
         num_blocks: residual blocks.
-        attention_after: counts of blocks after which an HSPA stands.
+        attention_after: counts of blocks after which an HSPA stands; None is one in the middle.
         reduction: C / reduction channels for query and key.
         topk: truncation of the attention; None is exact, 0 switches it off.
         patch: positions per side of an attention token.
@@ -34,7 +34,7 @@ class HSPANLightConfig:
     scale: int = 2
     channels: int = 48
     num_blocks: int = 14
-    attention_after: tuple[int, ...] = (7,)
+    attention_after: tuple[int, ...] | None = None
     reduction: int = 2
     topk: int | None = None
     patch: int = 2
@@ -46,12 +46,14 @@ class HSPANLightConfig:
             raise UsageError(f"scale must be 2, 3 or 4, got {self.scale}")
         if self.channels < 1 or self.num_blocks < 1:
             raise UsageError("channels and num_blocks must be at least 1")
-        # A configuration read from JSON holds lists.
-        object.__setattr__(self, "attention_after", tuple(self.attention_after))
-        if any(not 0 <= i <= self.num_blocks for i in self.attention_after):
-            raise UsageError(
-                f"attention_after must lie in [0, {self.num_blocks}], got {self.attention_after}"
-            )
+        if self.attention_after is not None:
+            # A configuration read from JSON holds lists.
+            object.__setattr__(self, "attention_after", tuple(self.attention_after))
+            if any(not 0 <= i <= self.num_blocks for i in self.attention_after):
+                raise UsageError(
+                    f"attention_after must lie in [0, {self.num_blocks}], "
+                    f"got {self.attention_after}"
+                )
 
 
 class HSPANLight(nn.Module):
@@ -67,9 +69,12 @@ class HSPANLight(nn.Module):
         c = config.channels
         self.subtract_mean = MeanShift(-1)
         self.head = nn.Conv2d(3, c, 3, padding=1)
+        after = config.attention_after
+        if after is None:
+            after = (config.num_blocks // 2,)
         body: list[nn.Module] = []
         for i in range(config.num_blocks + 1):
-            if i in config.attention_after:
+            if i in after:
                 body.append(
                     HSPA(c, config.reduction, config.topk, config.residual_scale, config.patch)
                 )

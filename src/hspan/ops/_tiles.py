@@ -72,11 +72,10 @@ def tile_gradients(
     Returns:
         d_query [b, m, C]; d_key [b, M, C] and d_value [b, M, D], this tile's share.
     """
-    support = weights > 0
-    r = (grad @ value.transpose(1, 2)).to(weights.dtype)  # [b, m, M]
-    r.masked_fill_(~support, 0)
-    r -= r.sum(-1, keepdim=True) / support.sum(-1, keepdim=True)
-    d_scores = r.masked_fill_(~support, 0).to(query.dtype)
+    support = weights.sign()  # c of Eq. (19): 0 or 1
+    r = (grad @ value.transpose(1, 2)).to(weights.dtype).mul_(support)  # [b, m, M]
+    mean = r.sum(-1, keepdim=True) / support.sum(-1, keepdim=True)
+    d_scores = r.addcmul_(support, mean, value=-1).to(query.dtype)
     d_value = weights.to(grad.dtype).transpose(1, 2) @ grad
     return d_scores @ key, d_scores.transpose(1, 2) @ query, d_value
 

@@ -1,0 +1,1 @@
+"""Packaged recipes, one TOML file per published setting, for ``hspan.training.load_recipe``."""

@@ -6,16 +6,16 @@ import json
 from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from hspan.errors import UsageError, WeightsError
-from hspan.models import MODELS, create_model
+from hspan.models import MODELS, create_model, network_entry
 from hspan.weights._container import Checkpoint, read_checkpoint
 from hspan.weights._hash import content_hash
-from hspan.weights._official import OFFICIAL, recognise
+from hspan.weights._official import recognise
 from hspan.weights._shipped import ShippedWeight, shipped_weights
 
 _LISTED = 4  # keys named per kind of difference
@@ -49,11 +49,10 @@ def load_model(
         official HSPAN computes what the authors' released program computes (``topk=None``).
 
     Raises:
-        UsageError: no such network, configuration key or device, or ``name`` or ``scale``
-            contradicts the source.
+        UsageError: no such network, configuration key or device, no weights of this network and
+            scale are shipped, or ``name`` or ``scale`` contradicts the source.
         InputError: the file is missing or unreadable.
-        WeightsError: the file is damaged, foreign or doesn't fit, with the differences; or no
-            weights of this network and scale are shipped.
+        WeightsError: the file is damaged, foreign or doesn't fit, with the differences.
     """
     target = _device(device)
     if isinstance(source, str) and not Path(source).is_file():
@@ -78,14 +77,14 @@ def _shipped(source: str, scale: int | None) -> ShippedWeight | None:
     if source in MODELS:
         offered = ", ".join(f"{w.model} ×{w.scale} ({w.kind})" for w in available.values())
         wanted = source if scale is None else f"{source} ×{scale}"
-        raise WeightsError(
+        raise UsageError(
             f"no weights of {wanted} come with the package (there are: {offered or 'none'}); "
             "name a checkpoint file instead"
         )
     if Path(source).suffix or len(Path(source).parts) > 1 or Path(source).exists():
         return None
-    create_model(source)  # knows the nearest names
-    raise AssertionError(f"{source} isn't in the registry")  # pragma: no cover
+    network_entry(source)  # raises, with the nearest names
+    return None
 
 
 def _filled(
@@ -100,10 +99,10 @@ def _filled(
         stored_name, stored = header["hspan.model"], _stored_config(header, source)
         if content_hash(tensors) != header.get("hspan.hash"):
             raise WeightsError(f"{source} is damaged: its weights don't have the hash it names")
-    elif (layout := recognise(tensors, name)) is not None:
+    elif (layout := recognise(tensors)) is not None:
+        stored_name = name if name in layout.names else layout.names[0]
         try:
-            stored_name, stored = layout, OFFICIAL[layout].config(tensors)
-            tensors = OFFICIAL[layout].convert(tensors)
+            stored, tensors = layout.config(tensors), layout.convert(tensors)
         except WeightsError as error:
             raise WeightsError(f"{source}: {error}") from error
     elif name is not None:
@@ -128,10 +127,12 @@ def _filled(
 
 def _stored_config(header: Mapping[str, str], source: str) -> dict[str, Any]:
     try:
-        stored: dict[str, Any] = json.loads(header["hspan.config"])
-    except (KeyError, json.JSONDecodeError) as error:
-        raise WeightsError(f"{source}: the configuration in its metadata is unreadable") from error
-    return {key: tuple(v) if isinstance(v, list) else v for key, v in stored.items()}
+        config = json.loads(header.get("hspan.config", ""))
+    except json.JSONDecodeError:
+        config = None
+    if not isinstance(config, dict):
+        raise WeightsError(f"{source}: the configuration in its metadata is unreadable")
+    return cast("dict[str, Any]", config)
 
 
 def _agree(source: str, what: str, found: object, asked: object) -> None:

@@ -9,6 +9,7 @@ image divided by R: the same function, from [0, 1] to [0, 1].
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -18,68 +19,68 @@ import torch
 from torch import Tensor
 
 from hspan.errors import WeightsError
-
-DIV2K_MEAN = (0.4488, 0.4371, 0.4040)
+from hspan.modules.color import DIV2K_MEAN
 
 
 @dataclass(frozen=True)
 class OfficialLayout:
-    """How one published program stores its network."""
+    """How one published program stores its network.
 
-    signature: str  # a pattern that some key of this network matches, and no other network's
-    names: tuple[str, ...]  # registry names that it may stand for, the usual one first
+    Attributes:
+        signature: a pattern that some key of this network matches, and no other network's.
+        names: registry names that it may stand for, the usual one first.
+        config: the network's configuration, as far as the tensors tell it.
+        convert: tensors under our names, for our network's range of values.
+    """
+
+    signature: str
+    names: tuple[str, ...]
     config: Callable[[Mapping[str, Tensor]], dict[str, Any]]
     convert: Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
 
 
 # Official name, ours. {m} counts modules and {b} what is inside one of them: the residual blocks,
-# the attention and the last convolution have consecutive numbers.
+# the attention (where there is one) and the last convolution have consecutive numbers.
 HSPAN_KEYS = {
     "head.0": "head",
-    "body.{m}.body.{b}.body.0": "body.{m}.blocks.{b}.first",
-    "body.{m}.body.{b}.body.2": "body.{m}.blocks.{b}.second",
-    "body.{m}.body.{b}.conv_match1.0": "body.{m}.attention.query.0",
-    "body.{m}.body.{b}.conv_match1.1": "body.{m}.attention.query.1",
-    "body.{m}.body.{b}.conv_match2.0": "body.{m}.attention.key.0",
-    "body.{m}.body.{b}.conv_match2.1": "body.{m}.attention.key.1",
-    "body.{m}.body.{b}.conv_assembly.0": "body.{m}.attention.value.0",
-    "body.{m}.body.{b}.conv_assembly.1": "body.{m}.attention.value.1",
+    "body.{m}.body.{b}.body.0": "body.{m}.leb.{b}.conv1",
+    "body.{m}.body.{b}.body.2": "body.{m}.leb.{b}.conv2",
+    "body.{m}.body.{b}.conv_match1.{i}": "body.{m}.attention.query.{i}",
+    "body.{m}.body.{b}.conv_match2.{i}": "body.{m}.attention.key.{i}",
+    "body.{m}.body.{b}.conv_assembly.{i}": "body.{m}.attention.value.{i}",
     "body.{m}.body.{b}": "body.{m}.conv",
-    "body.{m}": "body_conv",
-    "tail.0.{b}": "upsampler.{b}",
+    "body.{m}": "conv",
+    "tail.0.{i}": "upsampler.{i}",
     "tail.1": "tail",
 }
+# What the program stores but doesn't compute with, or our network has as constants.
+HSPAN_DROPPED = r"a|(sub|add)_mean\.(weight|bias)"
 
 
-def recognise(tensors: Mapping[str, Tensor], name: str | None = None) -> str | None:
-    """The registry name of an official checkpoint; None when its keys are of no known program.
-
-    Args:
-        tensors: the checkpoint, unwrapped.
-        name: what the user calls it; decides between networks that share a layout.
-    """
-    for layout in OFFICIAL.values():
+def recognise(tensors: Mapping[str, Tensor]) -> OfficialLayout | None:
+    """The program that stored these tensors; None when their names are of no known one."""
+    for layout in OFFICIAL:
         if any(re.fullmatch(layout.signature, key) for key in tensors):
-            return name if name in layout.names else layout.names[0]
+            return layout
     return None
 
 
 def _hspan_config(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     """Everything but ``residual_scale``, which leaves no trace in the weights."""
-    try:
-        channels = tensors["head.0.weight"].shape[0]
-        query = next(t for k, t in tensors.items() if k.endswith("conv_match1.0.weight"))
-        steps = [k for k in tensors if re.fullmatch(r"tail\.0\.\d+\.weight", k)]
-        factor = round((tensors["tail.0.0.weight"].shape[0] / channels) ** 0.5)
-    except KeyError as error:
-        raise WeightsError(f"an official HSPAN checkpoint without {error}") from error
+    _require(tensors, "head.0.weight", "tail.0.0.weight")
+    channels = tensors["head.0.weight"].shape[0]
     modules = _numbers(tensors, r"body\.(\d+)\.body\..*")
-    blocks = _numbers(tensors, r"body\.0\.body\.(\d+)\.body\.0\.weight")
+    attending = _numbers(tensors, r"body\.(\d+)\.body\.\d+\.conv_match1\.0\.weight")
+    blocks = _numbers(tensors, r"body\.\d+\.body\.(\d+)\.body\.0\.weight")
+    query = next(t for k, t in tensors.items() if k.endswith("conv_match1.0.weight"))
+    steps = _numbers(tensors, r"tail\.0\.(\d+)\.weight")
+    step = math.isqrt(tensors["tail.0.0.weight"].shape[0] // channels)
     return {
-        "scale": factor ** len(steps),
+        "scale": step ** len(steps),
         "channels": channels,
         "num_modules": len(modules),
         "num_blocks": len(blocks),
+        "attention_modules": None if attending == modules else tuple(sorted(attending)),
         "reduction": channels // query.shape[0],
         "topk": None,
     }
@@ -87,14 +88,17 @@ def _hspan_config(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
 
 def _hspan_convert(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Rename, fold ``rgb_range`` into the outer convolutions, drop what computes nothing."""
-    kept = {k: t.float() for k, t in tensors.items() if k != "a" and "_mean." not in k}
+    kept = {k: t.float() for k, t in tensors.items() if not re.fullmatch(HSPAN_DROPPED, k)}
     value_range = _rgb_range(tensors)
     if value_range != 1.0:
         _require(kept, "head.0.weight", "tail.1.weight", "tail.1.bias")
         kept["head.0.weight"] = kept["head.0.weight"] * value_range
         kept["tail.1.weight"] = kept["tail.1.weight"] / value_range
         kept["tail.1.bias"] = kept["tail.1.bias"] / value_range
-    return {_renamed(key, HSPAN_KEYS): tensor for key, tensor in kept.items()}
+    renamed = {_renamed(key, HSPAN_KEYS): tensor for key, tensor in kept.items()}
+    if len(renamed) < len(kept):
+        raise WeightsError("an official HSPAN checkpoint with a module of two last convolutions")
+    return renamed
 
 
 def _rgb_range(tensors: Mapping[str, Tensor]) -> float:
@@ -120,11 +124,11 @@ def _rgb_range(tensors: Mapping[str, Tensor]) -> float:
 
 
 def _renamed(key: str, table: Mapping[str, str]) -> str:
-    """The first entry that fits, parameter name (weight, bias) kept; unknown keys stay."""
+    """Our name of a weight or bias; a key that no entry fits keeps its name, to be reported."""
     stem, _, parameter = key.rpartition(".")
     for official, ours in table.items():
-        pattern = re.escape(official).replace(r"\{m\}", r"(?P<m>\d+)")
-        if match := re.fullmatch(pattern.replace(r"\{b\}", r"(?P<b>\d+)"), stem):
+        pattern = re.sub(r"\\\{(\w)\\\}", r"(?P<\1>\\d+)", re.escape(official))
+        if match := re.fullmatch(pattern, stem):
             return f"{ours.format(**match.groupdict())}.{parameter}"
     return key
 
@@ -138,11 +142,11 @@ def _require(tensors: Mapping[str, Tensor], *keys: str) -> None:
         raise WeightsError(f"an official HSPAN checkpoint without {', '.join(missing)}")
 
 
-OFFICIAL = {
-    "hspan": OfficialLayout(
+OFFICIAL = (
+    OfficialLayout(
         signature=r"body\.\d+\.body\.\d+\.conv_assembly\.0\.weight",
         names=("hspan", "hspan-s"),
         config=_hspan_config,
         convert=_hspan_convert,
     ),
-}
+)

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from hspan._version import __version__
 from hspan.errors import UsageError, WeightsError
+from hspan.models import network_entry
 from hspan.weights._container import write_safetensors
 from hspan.weights._hash import content_hash
 
@@ -50,13 +51,15 @@ def save_model(
             None keeps theirs.
 
     Raises:
-        UsageError: the path doesn't end in ``.safetensors``, or the network has no config.
+        UsageError: the path doesn't end in ``.safetensors``, the name isn't in the registry, or the
+            network has no config.
         WeightsError: ``dtype`` can't hold the weights.
         InputError: the folder is missing or the file can't be written.
     """
     path = Path(path)
     if path.suffix != ".safetensors":
         raise UsageError(f"{path}: weights are saved as .safetensors")
+    network_entry(name)
     config = getattr(model, "config", None)
     if not dataclasses.is_dataclass(config) or isinstance(config, type):
         raise UsageError(f"{type(model).__name__} has no config to save; save a registry network")

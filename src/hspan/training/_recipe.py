@@ -1,0 +1,358 @@
+"""Recipes: every setting of a training run as a TOML file, checked before anything starts.
+
+A recipe has six tables, one dataclass each. Keys that don't exist are errors, in files and in
+overrides alike, because a setting that is silently ignored is found out days later.
+"""
+
+import difflib
+import sys
+import types
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, asdict, dataclass, field, fields
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+
+from hspan.errors import UsageError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:  # the same parser under its older name
+    import tomli as tomllib  # pyright: ignore[reportMissingImports] (absent on newer versions)
+
+PRECISIONS = ("fp32", "bf16")
+Section = TypeVar("Section")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSection:
+    """Table ``[model]``: further keys are fields of the network's own config.
+
+    Attributes:
+        name: as in ``hspan.list_models()``.
+        scale: ratio of HR to LR.
+        config: the further keys.
+    """
+
+    name: str
+    scale: int
+    config: dict[str, Any] = field(default_factory=dict[str, Any])
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSection:
+    """Table ``[data]``.
+
+    Attributes:
+        train: folder of training images, in a layout that ``hspan.data.find_pairs`` knows.
+        validation: folder of images to score; empty to go without.
+        kind: degradation, "BI" or "BD".
+        batch_size: patches per step, over all devices.
+        patch: side of an LR patch, in pixels.
+        cache: folder of decoded images; empty for the user's cache folder.
+    """
+
+    train: str = ""
+    validation: str = ""
+    kind: str = "BI"
+    batch_size: int = 16  # Section IV-A
+    patch: int = 48  # Section IV-A
+    cache: str = ""
+
+    def __post_init__(self) -> None:
+        """Check what can be checked without touching files."""
+        if self.kind not in ("BI", "BD"):
+            raise UsageError(f"data.kind must be BI or BD, got {self.kind!r}")
+        _positive(self, "data", "batch_size", "patch")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerSection:
+    """Table ``[optimizer]``: Adam.
+
+    Attributes:
+        lr: learning rate before any schedule.
+        betas: decay of the two running means.
+        eps: added to the denominator.
+        clip: largest norm of the gradient; 0 leaves it as it is.
+    """
+
+    lr: float = 1e-4  # Section IV-A, as are the next two
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    clip: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        _positive(self, "optimizer", "lr", "eps")
+        if self.clip < 0:
+            raise UsageError(f"optimizer.clip must not be negative, got {self.clip}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScheduleSection:
+    """Table ``[schedule]``: the learning rate over the steps.
+
+    Attributes:
+        name: "multistep" or "cosine" (from full to zero over ``training.max_steps``).
+        halve_every: steps between halvings; for "multistep" only.
+        warmup: steps of linear rise from zero at the start.
+    """
+
+    name: str = "multistep"
+    halve_every: int | None = None
+    warmup: int = 0
+
+    def __post_init__(self) -> None:
+        """Check that exactly the keys of the named schedule are given."""
+        if self.name not in ("multistep", "cosine"):
+            raise UsageError(f"schedule.name must be multistep or cosine, got {self.name!r}")
+        if self.name == "multistep" and (self.halve_every or 0) < 1:
+            raise UsageError("schedule.halve_every must be given, and above 0, for multistep")
+        if self.name == "cosine" and self.halve_every is not None:
+            raise UsageError("schedule.halve_every means nothing for cosine; leave it out")
+        if self.warmup < 0:
+            raise UsageError(f"schedule.warmup must not be negative, got {self.warmup}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSection:
+    """Table ``[training]``.
+
+    Attributes:
+        max_steps: length of the run, and of the cosine schedule.
+        max_time: stops earlier, such as "90m", "2h" or "300s"; empty for no limit.
+        precision: "fp32", or "bf16" for automatic mixed precision (parameters stay float32).
+        channels_last: memory layout; faster wherever convolutions have bfloat16 units.
+        compile: use ``torch.compile``.
+        ema: decay of the averaged weights that are scored and exported; 0 goes without them.
+        seed: chooses initial weights and patches.
+        init_from: weights to start from, of another scale if need be; empty for none.
+        accelerator: "auto", "cpu", "cuda" or "mps".
+        devices: how many of them.
+    """
+
+    max_steps: int
+    max_time: str = ""
+    precision: str = "fp32"
+    channels_last: bool = True
+    compile: bool = False
+    ema: float = 0.0
+    seed: int = 0
+    init_from: str = ""
+    accelerator: str = "auto"
+    devices: int = 1
+
+    def __post_init__(self) -> None:
+        """Check the ranges and the names."""
+        _positive(self, "training", "max_steps", "devices")
+        if self.precision not in PRECISIONS:
+            raise UsageError(
+                f"training.precision must be {' or '.join(PRECISIONS)}, got {self.precision!r}"
+            )
+        if not 0 <= self.ema < 1:
+            raise UsageError(f"training.ema must be at least 0 and below 1, got {self.ema}")
+        if self.seed < 0:
+            raise UsageError(f"training.seed must not be negative, got {self.seed}")
+        if self.accelerator not in ("auto", "cpu", "cuda", "mps"):
+            raise UsageError(
+                f"training.accelerator must be auto, cpu, cuda or mps, got {self.accelerator!r}"
+            )
+        _ = self.max_seconds
+
+    @property
+    def max_seconds(self) -> float | None:
+        """``max_time`` as a number; None for no limit."""
+        if not self.max_time:
+            return None
+        number, unit = self.max_time[:-1], self.max_time[-1]
+        try:
+            return float(number) * {"s": 1, "m": 60, "h": 3600}[unit]
+        except (KeyError, ValueError) as error:
+            raise UsageError(
+                f"training.max_time is a number and s, m or h, such as 90m; got {self.max_time!r}"
+            ) from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoggingSection:
+    """Table ``[logging]``.
+
+    Attributes:
+        log_every: steps between rows of the log.
+        validate_every: steps between scores on ``data.validation``.
+        save_every: steps between checkpoints.
+        save_minutes: minutes after which one is written anyway.
+    """
+
+    log_every: int = 100
+    validate_every: int = 1000
+    save_every: int = 1000
+    save_minutes: float = 4.0
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        _positive(self, "logging", "log_every", "validate_every", "save_every", "save_minutes")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """All settings of a training run.
+
+    Attributes:
+        name: of the recipe, without ``.toml``.
+        model: which network.
+        data: which images.
+        optimizer: how weights change.
+        schedule: how fast, over time.
+        training: how long, on what, in which precision.
+        logging: what is kept, and how often.
+    """
+
+    name: str
+    model: ModelSection
+    data: DataSection
+    optimizer: OptimizerSection
+    schedule: ScheduleSection
+    training: TrainingSection
+    logging: LoggingSection
+
+    def as_dict(self) -> dict[str, Any]:
+        """The tables as plain values, the model's further keys among its own, for checkpoints."""
+        tables = asdict(self)
+        tables["model"] |= tables["model"].pop("config")
+        return tables
+
+
+_SECTIONS = {
+    "model": ModelSection,
+    "data": DataSection,
+    "optimizer": OptimizerSection,
+    "schedule": ScheduleSection,
+    "training": TrainingSection,
+    "logging": LoggingSection,
+}
+
+
+def list_recipes() -> list[str]:
+    """Names of the packaged recipes."""
+    return sorted(
+        entry.name.removesuffix(".toml")
+        for entry in files("hspan.recipes").iterdir()
+        if entry.name.endswith(".toml")
+    )
+
+
+def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe and apply overrides.
+
+    Args:
+        source: name of a packaged recipe, or path of a TOML file.
+        overrides: words like ``training.max_steps=200``, later ones winning.
+
+    Raises:
+        UsageError: no such recipe, unknown key, or a value of the wrong type or range.
+    """
+    path = Path(source)
+    if path.suffix == ".toml":
+        try:
+            text, name = path.read_text(encoding="utf-8"), path.stem
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"can't read the recipe {path}: {error}") from error
+    elif str(source) in list_recipes():
+        name = str(source)
+        text = (files("hspan.recipes") / f"{name}.toml").read_text(encoding="utf-8")
+    else:
+        raise UsageError(_unknown("recipe", str(source), list_recipes()))
+    try:
+        tables = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"the recipe {source} isn't valid TOML: {error}") from error
+    return _build(name, _with_overrides(tables, overrides))
+
+
+def _with_overrides(tables: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    for word in overrides:
+        key, equals, text = word.partition("=")
+        section, dot, name = key.partition(".")
+        if not (equals and dot and name):
+            raise UsageError(f"{word!r} is no setting; write section.key=value")
+        if section not in _SECTIONS:
+            raise UsageError(_unknown("section", section, _SECTIONS))
+        hints = get_type_hints(_SECTIONS[section])
+        tables.setdefault(section, {})[name] = _parse(text, hints.get(name))
+    return tables
+
+
+def _parse(text: str, hint: Any) -> Any:
+    """Give the words of a command line the type that the same words have in TOML."""
+    if hint is str:
+        return text.strip("\"'")
+    candidate = f"[{text}]" if get_origin(hint) is tuple and not text.startswith("[") else text
+    try:
+        value = tomllib.loads(f"value = {candidate}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+    # 5e4 is how one says 50000 in a shell.
+    return int(value) if hint is int and isinstance(value, float) and value.is_integer() else value
+
+
+def _build(name: str, tables: Mapping[str, Any]) -> Recipe:
+    for section in tables:
+        if section not in _SECTIONS:
+            raise UsageError(_unknown("section", section, _SECTIONS))
+    built = {
+        section: _build_section(section, cls, tables.get(section, {}))
+        for section, cls in _SECTIONS.items()
+    }
+    return Recipe(name=name, **cast(Any, built))
+
+
+def _build_section(section: str, cls: type[Section], table: Any) -> Section:
+    if not isinstance(table, dict):
+        raise UsageError(f"{section} must be a table, [{section}]")
+    hints = get_type_hints(cls)
+    known = {f.name for f in fields(cast(Any, cls))} - {"config"}
+    values: dict[str, Any] = {}
+    further: dict[str, Any] = {}
+    for key, value in cast(dict[str, Any], table).items():
+        if key in known:
+            values[key] = _check(value, hints[key], f"{section}.{key}")
+        elif "config" in hints:
+            further[key] = value
+        else:
+            raise UsageError(_unknown("key", f"{section}.{key}", [f"{section}.{k}" for k in known]))
+    for f in fields(cast(Any, cls)):
+        if f.name not in values and f.default is MISSING and f.default_factory is MISSING:
+            raise UsageError(f"{section}.{f.name} is missing")
+    return cls(**values, **({"config": further} if "config" in hints else {}))
+
+
+def _check(value: Any, hint: Any, where: str) -> Any:
+    """Return the value in the wanted type, or say what is wanted."""
+    if get_origin(hint) in (Union, types.UnionType):
+        wanted = next(option for option in get_args(hint) if option is not type(None))
+        return None if value is None else _check(value, wanted, where)
+    if get_origin(hint) is tuple:
+        parts = get_args(hint)
+        if isinstance(value, list) and len(cast(list[Any], value)) == len(parts):
+            each = zip(cast(list[Any], value), parts, strict=True)
+            return tuple(_check(v, part, where) for v, part in each)
+        raise UsageError(f"{where} must be {len(parts)} values, got {value!r}")
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if type(value) is not hint:
+        raise UsageError(f"{where} must be of type {hint.__name__}, got {value!r}")
+    return value
+
+
+def _positive(section: Any, table: str, *names: str) -> None:
+    for name in names:
+        if getattr(section, name) <= 0:
+            raise UsageError(f"{table}.{name} must be above 0, got {getattr(section, name)}")
+
+
+def _unknown(what: str, name: str, valid: Sequence[str] | Mapping[str, Any]) -> str:
+    close = difflib.get_close_matches(name, list(valid), n=3, cutoff=0.4)
+    hint = f"did you mean {' or '.join(close)}?" if close else f"choose from {', '.join(valid)}"
+    return f"unknown {what} {name!r}; {hint}"
