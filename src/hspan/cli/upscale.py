@@ -35,49 +35,62 @@ if TYPE_CHECKING:
 def upscale(
     images: Annotated[
         list[Path] | None,
-        typer.Argument(help="Images, or folders of images.", show_default=False),
+        typer.Argument(metavar="INPUT", help="Images, or folders of images.", show_default=False),
     ] = None,
     inputs: Annotated[
         list[Path] | None,
-        typer.Option("-i", "--input", help="The same as an option.", show_default=False),
+        typer.Option(
+            "-i", "--input", metavar="INPUT", help="The same as an option.", show_default=False
+        ),
     ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
             "-o",
             "--out",
-            help="A folder; or the file to write, for one image.  [default: beside the input]",
-            show_default=False,
+            metavar="OUT",
+            help="A folder; or the file to write, for one image.",
+            show_default="beside the input",
         ),
     ] = None,
     scale: Annotated[
         int | None,
         typer.Option(
-            "-s", "--scale", help="2, 3 or 4.  [default: the model's]", show_default=False
+            "-s", "--scale", metavar="2|3|4", help="Factor.", show_default="the model's, or 2"
         ),
     ] = None,
     model: Annotated[
-        str, typer.Option("-m", "-n", "--model", help="A name (hspan models) or a checkpoint file.")
+        str,
+        typer.Option("-m", "-n", "--model", metavar="MODEL", help="A name or a file of weights."),
     ] = "hspan-light",
     tile: Annotated[
         str,
-        typer.Option("-t", "--tile", help="LR pixels per tile and axis; 0: in one piece; or auto."),
+        typer.Option(
+            "-t",
+            "--tile",
+            metavar="auto|0|N",
+            help="LR pixels of a tile per axis; 0: the image in one piece.",
+        ),
     ] = "auto",
     overlap: Annotated[
-        int, typer.Option(min=0, help="LR pixels of context around each tile.")
+        int, typer.Option(min=0, metavar="N", help="LR pixels of context around each tile.")
     ] = 16,
     ensemble: Annotated[
         bool, typer.Option("--ensemble", help="Mean over 8 flips and rotations: 8 times the work.")
     ] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps...")] = "auto",
-    precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
+    device: Annotated[
+        str, typer.Option("-d", "--device", metavar="D", help="auto, cpu, cuda, cuda:1, mps...")
+    ] = "auto",
+    precision: Annotated[str, typer.Option(metavar="P", help="auto, fp32, bf16 or fp16.")] = "auto",
     suffix: Annotated[
         str | None,
         typer.Option(
-            help="Between name and extension.  [default: _x2, by scale]", show_default=False
+            metavar="TEXT", help="Between name and extension.", show_default="_x2, by scale"
         ),
     ] = None,
-    quality: Annotated[int, typer.Option(min=1, max=100, help="Of JPEG and WebP.")] = 95,
+    quality: Annotated[
+        int, typer.Option(min=1, max=100, metavar="1-100", help="Of JPEG and WebP.")
+    ] = 95,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace outputs that exist; never inputs.")
     ] = False,
