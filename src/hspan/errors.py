@@ -21,5 +21,5 @@ class WeightsError(HspanError, ValueError):
     """A checkpoint is damaged, foreign, or doesn't fit its network; lists the differences."""
 
 
-class BackendUnavailable(HspanError, RuntimeError):
+class BackendUnavailable(HspanError, RuntimeError):  # noqa: N818 (what users catch is a state)
     """A backend that was asked for by name can't run here, with the reason."""
