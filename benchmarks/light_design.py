@@ -77,23 +77,16 @@ def esa(blocks: int, **config) -> HSPANLight:
 
 DESIGNS: dict[str, Callable[[], nn.Module]] = {
     "48x14, no attention": lambda: light(attention_after=()),
-    "48x14, softmax, patch 2": lambda: softmax(),
-    "48x14, HSPA, patch 2": lambda: light(),
-    "48x14, HSPA, patch 4": lambda: light(patch=4),
+    "48x14, HSPA, patch 4": lambda: light(),
+    "48x14, softmax, patch 4": lambda: softmax(),
+    "48x14, HSPA, patch 4, residual 1": lambda: light(residual_scale=1.0),
+    "48x14, HSPA, patch 2": lambda: light(patch=2),
+    "48x14, HSPA, patch 2, residual 1": lambda: light(patch=2, residual_scale=1.0),
     "48x14, HSPA, patch 1": lambda: light(patch=1),
-    "48x14, HSPA, patch 2, residual 0.1": lambda: light(residual_scale=0.1),
-    "48x14, HSPA, patch 2, top 32": lambda: light(topk=32),
-    "48x14, 3 HSPA, patch 2": lambda: light(attention_after=(4, 8, 12)),
-    "48x14, HSPA late, patch 2": lambda: light(attention_after=(12,)),
-    "48x20, HSPA, patch 2": lambda: light(num_blocks=20),
-    "48x14, HSPA, patch 4, residual 0.1": lambda: light(patch=4, residual_scale=0.1),
-    "64x8, HSPA, patch 2": lambda: light(channels=64, num_blocks=8),
-    "64x8, HSPA, patch 4": lambda: light(channels=64, num_blocks=8, patch=4),
-    "64x12, HSPA, patch 2": lambda: light(channels=64, num_blocks=12),
-    "64x12, no attention": lambda: light(channels=64, num_blocks=12, attention_after=()),
-    "48 ESA x10, HSPA, patch 2": lambda: esa(10),
-    "48 ESA x6, HSPA, patch 4": lambda: esa(6, patch=4),
-    "48 ESA x10, no attention": lambda: esa(10, attention_after=()),
+    "48x14, 3 HSPA, patch 4": lambda: light(attention_after=(4, 8, 12)),
+    "64x8, HSPA, patch 4, residual 1": lambda: light(channels=64, num_blocks=8, residual_scale=1.0),
+    "48x20, HSPA, patch 4": lambda: light(num_blocks=20),
+    "48 ESA x6, HSPA, patch 4, residual 1": lambda: esa(6, residual_scale=1.0),
 }
 
 
