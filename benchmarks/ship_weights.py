@@ -1,0 +1,56 @@
+"""Scores a trained file on the benchmarks and puts it into the package.
+
+    python benchmarks/ship_weights.py RUN/2x_hspan-light.safetensors --data Set5 Set14 B100 Urban100
+
+Stores the weights in float16 under src/hspan/pretrained/, with the scores of exactly what is stored
+in their metadata. The whole evaluation and the run's settings go to benchmarks/results/NAME.json,
+its log beside it. The model card is written by hand and quotes these files.
+"""
+
+import argparse
+import json
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+from hspan import load_model, save_model
+from hspan.evaluation import evaluate
+from hspan.models import config_dict
+from hspan.weights._container import read_metadata
+
+ROOT = Path(__file__).parents[1]
+PRETRAINED = ROOT / "src" / "hspan" / "pretrained"
+RESULTS = ROOT / "benchmarks" / "results"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("weights", type=Path)
+    parser.add_argument("--data", nargs="+", required=True)
+    args = parser.parse_args()
+    metadata = read_metadata(args.weights)
+    name = metadata["hspan.model"]
+    provenance = json.loads(metadata["hspan.provenance"])
+    kind = provenance["recipe"]["data"]["kind"]
+    target = PRETRAINED / args.weights.name
+    RESULTS.mkdir(parents=True, exist_ok=True)
+
+    model = load_model(args.weights)
+    save_model(model, target, name=name, metadata=provenance, dtype=torch.float16)
+    stored = load_model(target)
+    scale = config_dict(stored)["scale"]
+    result = evaluate(stored, args.data, scale=scale, kind=kind, precision="fp32")
+    scores = {d.name: {"psnr": round(d.psnr, 3), "ssim": round(d.ssim, 4)} for d in result.datasets}
+    details = {**provenance, "scores": scores, "protocol": asdict(result.protocol)}
+    save_model(stored, target, name=name, metadata=details, dtype=torch.float16)
+
+    record = {"provenance": provenance, "evaluation": result.to_json()}
+    (RESULTS / f"{target.stem}.json").write_text(json.dumps(record, indent=1) + "\n")
+    shutil.copyfile(args.weights.with_name("log.csv"), RESULTS / f"{target.stem}.log.csv")
+    print(json.dumps(scores, indent=1))
+
+
+if __name__ == "__main__":
+    main()
