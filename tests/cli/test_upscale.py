@@ -215,6 +215,24 @@ def test_bad_inputs_are_named_and_the_others_done(work, weights, kind, capsys):
     assert [entry["status"] for entry in done] == ["done", "done"]
 
 
+def test_errors_that_nobody_foresaw_end_no_batch(work, weights, monkeypatch, capsys):
+    from hspan.inference import Upscaler
+
+    photo("a.png")
+    photo("b.png", 3, 3, 3)
+    whole = Upscaler.upscale_picture
+
+    def fail_on_large(self, picture, **options):
+        if picture.width > 3:
+            raise RuntimeError("something\nstrange")
+        return whole(self, picture, **options)
+
+    monkeypatch.setattr(Upscaler, "upscale_picture", fail_on_large)
+    assert upscale(weights, "a.png", "b.png") == 1
+    assert "unexpected RuntimeError (something strange)" in one_sentence(capsys.readouterr().err)
+    assert files(work) == ["a.png", "b.png", "b_x2.png"]
+
+
 def test_all_bad_inputs_at_once(work, weights, capsys):
     for kind in BAD:
         make_bad(kind)

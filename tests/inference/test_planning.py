@@ -28,7 +28,7 @@ def test_attention_limits_the_tile_by_work(light):
     assert chosen.why == "work"
     assert 96 <= chosen.tile <= 512
     smaller = plan(light, 2000, 3000, scale=2, available_memory=64 * GB, tile=96)
-    assert chosen.predicted_flops <= PATIENCE * smaller.predicted_flops
+    assert chosen.predicted_work <= PATIENCE * smaller.predicted_work
 
 
 def test_networks_without_attention_prefer_large_tiles(local):

@@ -143,8 +143,9 @@ def _run(upscaler: Upscaler, job: Job, quality: int, *, quiet: bool) -> dict[str
             report = upscale_file(upscaler, job, quality=quality, progress=advance)
     except HspanError as error:
         return _failed(job.source, job.target, str(error))
-    except (OSError, MemoryError) as error:
-        return _failed(job.source, job.target, f"{type(error).__name__}: {error}")
+    except Exception as error:  # whatever happens to one file, the others are done
+        reason = f"{job.source}: unexpected {type(error).__name__} ({error}); please report it"
+        return _failed(job.source, job.target, reason)
     seconds = time.perf_counter() - begin
     if report.repeated_in_fp32:
         _complain(

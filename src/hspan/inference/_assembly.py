@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,8 @@ from hspan.inference.tiling import Grid
 
 Progress = Callable[[int, int], None]
 """Called with the number of finished tiles and of all tiles."""
+
+PIECE = 64  # rows that are rounded and stored at once
 
 
 @dataclass(frozen=True)
@@ -82,10 +84,10 @@ def upscale_planes(
     )
     if opaque and result.alpha is not None:
         result.alpha[...] = _ceiling(source.pixels.dtype)
-    band = _Band(seen.channels, width)
+    rows = max(span.last - span.first for span in grid.rows.spans)
+    band = _Band(seen.channels, rows * scale, width)
     done = 0
     for i, row in enumerate(grid.rows.spans):
-        band.extend(row.last * scale)
         weights = grid.rows.weights(i, scale)[:, None]
         for j, column in enumerate(grid.columns.spans):
             window = _read(seen, slice(row.start, row.stop), slice(column.start, column.stop))
@@ -101,41 +103,37 @@ def upscale_planes(
                 progress(done, len(grid))
         after = grid.rows.spans[i + 1 :]
         finished = after[0].first * scale if after else height
-        for start, rows in band.take(finished):
-            _write(rows, result, start, has_alpha=seen.alpha is not None)
+        for piece, first in band.pieces(finished):
+            _write(piece, result, first, has_alpha=seen.alpha is not None)
+        band.move_on(finished)
     return result
 
 
 class _Band:
-    """The rows that tiles still add to, [K, rows, s·W] float32."""
+    """The rows that tiles still add to, [K, rows, s·W] float32, in one buffer that moves down."""
 
-    _STEP = 256  # rows finished at once, so that rounding holds few copies
-
-    def __init__(self, channels: int, width: int) -> None:
-        self._first = 0
-        self._rows = torch.zeros(channels, 0, width)
-
-    def extend(self, last: int) -> None:
-        """Make room up to row ``last``."""
-        channels, rows, width = self._rows.shape
-        missing = last - self._first - rows
-        if missing > 0:
-            self._rows = torch.cat([self._rows, torch.zeros(channels, missing, width)], dim=1)
+    def __init__(self, channels: int, rows: int, width: int) -> None:
+        self._first = 0  # row of the image that is the buffer's first
+        self._rows = torch.zeros(channels, rows, width)
 
     def add(self, part: Tensor, top: int, left: int) -> None:
         """Add [K, h, w] at a row and column of the image."""
         top -= self._first
         self._rows[:, top : top + part.shape[1], left : left + part.shape[2]] += part
 
-    def take(self, end: int) -> list[tuple[int, Tensor]]:
-        """Remove the rows before ``end``; returns pieces with their first rows."""
+    def pieces(self, end: int) -> Iterator[tuple[Tensor, int]]:
+        """The rows before ``end``, a few at a time, with the first row of each piece."""
+        for start in range(0, end - self._first, PIECE):
+            stop = min(start + PIECE, end - self._first)
+            yield self._rows[:, start:stop], self._first + start
+
+    def move_on(self, end: int) -> None:
+        """Forget the rows before ``end``."""
         count = end - self._first
-        pieces = [
-            (self._first + start, self._rows[:, start : min(start + self._STEP, count)])
-            for start in range(0, count, self._STEP)
-        ]
-        self._first, self._rows = end, self._rows[:, count:].clone()
-        return pieces
+        left = self._rows.shape[1] - count
+        self._rows[:, :left] = self._rows[:, count:].clone()
+        self._rows[:, left:] = 0
+        self._first = end
 
 
 def _read(source: Planes, rows: slice, columns: slice) -> Tensor:

@@ -55,7 +55,7 @@ class Attention:
         # for maxima, indices and survivors.
         return copies + 7.0 * held
 
-    def flops(self, pixels: float) -> float:
+    def work(self, pixels: float) -> float:
         """Operations of the scores, weighed by what finding their survivors takes."""
         growth = pixels / self.pixels
         pairs = (self.queries * growth) * (self.keys * growth)
@@ -78,10 +78,10 @@ class Cost:
             alive[min(attention.step, len(alive) - 1)] += attention.scratch(pixels, self.device)
         return int(alive.max())
 
-    def flops(self, pixels: int) -> float:
-        """Floating-point operations of a pass over so many pixels."""
+    def work(self, pixels: int) -> float:
+        """Floating-point operations of a pass over so many pixels, attention weighed."""
         base = float(np.array([1.0, pixels, float(pixels) ** 2]) @ self.arithmetic)
-        return base + sum(a.flops(pixels) for a in self.attentions)
+        return base + sum(a.work(pixels) for a in self.attentions)
 
 
 @dataclass

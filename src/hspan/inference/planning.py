@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from hspan.errors import UsageError
+from hspan.inference._assembly import PIECE
 from hspan.inference._meter import Cost, measure
 from hspan.inference.hardware import DTYPES, Precision, available_memory
 from hspan.inference.tiling import Grid
@@ -39,7 +40,7 @@ class Plan:
     tiles: int
     window: tuple[int, int]  # height and width of the largest window, context included
     predicted_bytes: int  # peak beside weights, LR image and finished SR image
-    predicted_flops: float  # of the whole image
+    predicted_work: float  # operations of the whole image, those of attention times SCORES
     available_bytes: int
     why: str  # "asked for", "whole image", "memory" or "work": what decided
 
@@ -89,8 +90,8 @@ def plan(
     fitting = [p for p in options if p.predicted_bytes <= budget]
     if not fitting:  # the smallest tile is the best that can be tried
         return _because(options[-1], "memory")
-    cheapest = min(p.predicted_flops for p in fitting)
-    chosen = next(p for p in fitting if p.predicted_flops <= PATIENCE * cheapest)
+    cheapest = min(p.predicted_work for p in fitting)
+    chosen = next(p for p in fitting if p.predicted_work <= PATIENCE * cheapest)
     if chosen.tile == 0:
         return _because(chosen, "whole image")
     return _because(chosen, "memory") if chosen is fitting[0] else chosen
@@ -133,16 +134,17 @@ def _predict(cost: Cost, grid: Grid, scale: int, planes: int, available: int, wh
     window = grid.largest
     pixels = window[0] * window[1]
     tiled = len(grid) > 1
-    # float32 planes: the window's result, and the band of all tiles beside it (whole images are
-    # their own band); then what quantising copies.
-    band = window[0] * (grid.width if tiled else window[1])
-    results = 4 * planes * scale**2 * (pixels + 2 * band)
+    # float32 planes: a window's result, weighed and cropped; the band of all tiles of a row; and
+    # the few rows that are being rounded.
+    band = max(span.last - span.first for span in grid.rows.spans) * grid.width
+    rounding = min(PIECE, grid.height * scale) * grid.width / scale
+    results = 4 * planes * scale**2 * (3 * pixels + band + 3 * rounding)
     return Plan(
         tile=grid.tile if tiled else 0,
         tiles=len(grid),
         window=window,
-        predicted_bytes=int(ALLOCATOR * cost.peak(pixels)) + 4 * 3 * pixels + results,
-        predicted_flops=sum(n * cost.flops(h * w) for (h, w), n in grid.windows.items()),
+        predicted_bytes=int(ALLOCATOR * cost.peak(pixels)) + 4 * 3 * pixels + int(results),
+        predicted_work=sum(n * cost.work(h * w) for (h, w), n in grid.windows.items()),
         available_bytes=available,
         why=why,
     )
