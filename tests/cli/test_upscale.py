@@ -448,7 +448,7 @@ def test_interruption_leaves_nothing(work, weights):
     Image.new("RGB", (1200, 1200)).save("a.png")
     words = ["a.png", "-o", "out", "-t", "8", "--ensemble", "-m", weights]
     process = subprocess.Popen([*RUN, "upscale", *words], stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while not (work / "out").exists():  # made right before the first tile
         assert process.poll() is None
         assert time.monotonic() < deadline

@@ -8,7 +8,9 @@ processes: 1.13 to 1.5 times the live tensors; tests/inference/test_planning.py)
 Work: overlaps are computed twice, so larger tiles cost less per pixel, unless the network has
 non-local attention, whose work per pixel grows with the tile. Larger tiles show the attention
 more of the image and are closer to the whole-image result, so the largest that costs at most
-PATIENCE times the cheapest is taken.
+PATIENCE times the cheapest is taken. Measured with hspan-light in bf16 on one core, 564×512 LR
+pixels in one piece and in tiles of 512, 256, 192, 128, 96, 64: 35, 21, 11, 9.3, 7.8, 7.7 and 8.2 s;
+predicted work in GFLOP: 3356, 2100, 1195, 1051, 941, 966 and 1106.
 """
 
 from __future__ import annotations
@@ -40,7 +42,7 @@ class Plan:
     tiles: int
     window: tuple[int, int]  # height and width of the largest window, context included
     predicted_bytes: int  # peak beside weights, LR image and finished SR image
-    predicted_work: float  # operations of the whole image, those of attention times SCORES
+    predicted_work: float  # operations of the whole image, attention weighed (_meter)
     available_bytes: int
     why: str  # "asked for", "whole image", "memory" or "work": what decided
 

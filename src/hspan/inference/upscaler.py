@@ -133,6 +133,8 @@ class Upscaler:
         Returns:
             The same kind, dtype and channels, ``scale`` times as wide and high. Integers are
             rounded half up and clipped; floating values are not clipped, except beside alpha.
+            Colours are multiplied by alpha before the network and divided by it after, so what is
+            wholly transparent comes back black; opaque alpha changes nothing.
 
         Raises:
             InputError: the image can't be read or isn't an image, or holds NaN; or there is not
