@@ -81,6 +81,15 @@ def test_import_is_light(statement, absent):
     assert not loaded_by(statement) & absent
 
 
+def test_attention_does_not_load_the_compiler():
+    """Importing torch's compiler takes a second, which every command would wait for."""
+    code = (
+        "import sys, torch, hspan; x = torch.rand(1, 4, 8, 8); hspan.HSPA(4)(x).sum().backward();"
+        "assert 'torch._dynamo' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_public_names_resolve():
     import hspan
 

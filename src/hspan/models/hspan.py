@@ -111,4 +111,5 @@ class HSPAN(nn.Module):
         """
         shallow = self.head(self.subtract_mean(x))
         deep = self.conv(self.body(shallow)) + shallow
-        return self.add_mean(self.tail(self.upsampler(deep)))
+        # In the input's own precision: under autocast the detail may be bf16, the mean may not.
+        return self.add_mean(self.tail(self.upsampler(deep)).to(x.dtype))

@@ -55,7 +55,7 @@ def hspa_attention(
     if not value.is_floating_point() or value.device != key.device:
         raise UsageError("value must be floating and on the device of query and key")
     check_name(backend)
-    out, _ = _attention_op(query, key, value, topk, backend)
+    out, _ = torch.ops.hspan.attention.default(query, key, value, topk, backend)
     return out
 
 
@@ -139,12 +139,20 @@ def _validate(query: Tensor, key: Tensor, topk: int | None) -> None:
         raise UsageError(f"topk must be at least 1 or None, got {topk}")
 
 
-@torch.library.custom_op(
+# Defined by hand as in ``soft_threshold``, so that nothing imports torch's compiler.
+torch.library.define(
     "hspan::attention",
-    mutates_args=(),
-    schema="(Tensor query, Tensor key, Tensor value, int? topk, str backend) -> (Tensor, Tensor)",
+    "(Tensor query, Tensor key, Tensor value, int? topk, str backend) -> (Tensor, Tensor)",
 )
-def _attention_op(
+torch.library.define(
+    "hspan::attention_backward",
+    "(Tensor grad, Tensor query, Tensor key, Tensor value, Tensor limits, int? topk, str backend)"
+    " -> (Tensor, Tensor, Tensor)",
+)
+
+
+@torch.library.impl("hspan::attention", "default")
+def _attention(
     query: Tensor, key: Tensor, value: Tensor, topk: int | None, backend: str
 ) -> tuple[Tensor, Tensor]:
     kernel = pick(Call(query.device.type, query.dtype), backend)
@@ -152,7 +160,7 @@ def _attention_op(
         return kernel.forward(query, key, value, topk)
 
 
-@_attention_op.register_fake
+@torch.library.register_fake("hspan::attention")
 def _(
     query: Tensor, key: Tensor, value: Tensor, topk: int | None, backend: str
 ) -> tuple[Tensor, Tensor]:
@@ -161,15 +169,8 @@ def _(
     return value.new_empty(batch, queries, value.shape[2]), limits
 
 
-@torch.library.custom_op(
-    "hspan::attention_backward",
-    mutates_args=(),
-    schema=(
-        "(Tensor grad, Tensor query, Tensor key, Tensor value, Tensor limits, int? topk, "
-        "str backend) -> (Tensor, Tensor, Tensor)"
-    ),
-)
-def _attention_backward_op(
+@torch.library.impl("hspan::attention_backward", "default")
+def _attention_backward(
     grad: Tensor,
     query: Tensor,
     key: Tensor,
@@ -183,7 +184,7 @@ def _attention_backward_op(
         return kernel.backward(grad, query, key, value, limits, topk)
 
 
-@_attention_backward_op.register_fake
+@torch.library.register_fake("hspan::attention_backward")
 def _(
     grad: Tensor,
     query: Tensor,
@@ -209,8 +210,10 @@ def _save_inputs(ctx, inputs, output) -> None:  # pyright: ignore
 def _differentiate(ctx, grad, _grad_limits):  # pyright: ignore
     if grad is None:
         return None, None, None, None, None
-    grads = _attention_backward_op(grad, *ctx.saved_tensors, ctx.topk, ctx.backend)
+    grads = torch.ops.hspan.attention_backward.default(
+        grad, *ctx.saved_tensors, ctx.topk, ctx.backend
+    )
     return *grads, None, None
 
 
-_attention_op.register_autograd(_differentiate, setup_context=_save_inputs)
+torch.library.register_autograd("hspan::attention", _differentiate, setup_context=_save_inputs)

@@ -53,7 +53,7 @@ def soft_threshold(scores: Tensor, dim: int = -1, topk: int | None = None) -> Te
         raise UsageError(f"topk must be at least 1 or None, got {topk}")
     if scores.shape[dim] == 0:
         raise UsageError(f"rows along dim {dim} are empty, so no weights can sum to 1")
-    return _soft_threshold_op(scores, dim % scores.dim(), topk)
+    return torch.ops.hspan.soft_threshold.default(scores, dim % scores.dim(), topk)
 
 
 def solve_threshold(shifted: Tensor, lower: Tensor | float = -1.0) -> Tensor:
@@ -102,10 +102,16 @@ def compute_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
-@torch.library.custom_op(
-    "hspan::soft_threshold", mutates_args=(), schema="(Tensor scores, int dim, int? topk) -> Tensor"
+# Operators are defined by hand: the decorator ``custom_op`` would import torch's compiler, a second
+# that every command would wait for.
+torch.library.define("hspan::soft_threshold", "(Tensor scores, int dim, int? topk) -> Tensor")
+torch.library.define(
+    "hspan::soft_threshold_backward", "(Tensor grad, Tensor weights, int dim) -> Tensor"
 )
-def _soft_threshold_op(scores: Tensor, dim: int, topk: int | None) -> Tensor:
+
+
+@torch.library.impl("hspan::soft_threshold", "default")
+def _soft_threshold(scores: Tensor, dim: int, topk: int | None) -> Tensor:
     if scores.numel() == 0:
         return scores.new_empty(scores.shape)
     rows = scores.movedim(dim, -1).to(compute_dtype(scores.dtype))
@@ -119,17 +125,13 @@ def _soft_threshold_op(scores: Tensor, dim: int, topk: int | None) -> Tensor:
     return weights.movedim(-1, dim).to(scores.dtype).contiguous()
 
 
-@_soft_threshold_op.register_fake
+@torch.library.register_fake("hspan::soft_threshold")
 def _(scores: Tensor, dim: int, topk: int | None) -> Tensor:
     return scores.new_empty(scores.shape)
 
 
-@torch.library.custom_op(
-    "hspan::soft_threshold_backward",
-    mutates_args=(),
-    schema="(Tensor grad, Tensor weights, int dim) -> Tensor",
-)
-def _soft_threshold_backward_op(grad: Tensor, weights: Tensor, dim: int) -> Tensor:
+@torch.library.impl("hspan::soft_threshold_backward", "default")
+def _soft_threshold_backward(grad: Tensor, weights: Tensor, dim: int) -> Tensor:
     """Eq. (19): c ⊙ (r - (cᵀr/T)·1), c the support's indicator and T its size."""
     if grad.numel() == 0:
         return grad.new_empty(grad.shape)
@@ -139,7 +141,7 @@ def _soft_threshold_backward_op(grad: Tensor, weights: Tensor, dim: int) -> Tens
     return (r - mean).masked_fill_(~support, 0).to(grad.dtype).contiguous()
 
 
-@_soft_threshold_backward_op.register_fake
+@torch.library.register_fake("hspan::soft_threshold_backward")
 def _(grad: Tensor, weights: Tensor, dim: int) -> Tensor:
     return grad.new_empty(grad.shape)
 
@@ -151,7 +153,7 @@ def _save_weights(ctx, inputs, output) -> None:  # pyright: ignore
 
 def _apply_jacobian(ctx, grad):  # pyright: ignore
     (weights,) = ctx.saved_tensors
-    return _soft_threshold_backward_op(grad, weights, ctx.dim), None, None
+    return torch.ops.hspan.soft_threshold_backward.default(grad, weights, ctx.dim), None, None
 
 
 def _save_support(ctx, inputs, output) -> None:  # pyright: ignore
@@ -162,8 +164,12 @@ def _save_support(ctx, inputs, output) -> None:  # pyright: ignore
 def _apply_jacobian_again(ctx, grad):  # pyright: ignore
     # The Jacobian is symmetric and, on a constant support, doesn't depend on the scores.
     (weights,) = ctx.saved_tensors
-    return _soft_threshold_backward_op(grad, weights, ctx.dim), None, None
+    return torch.ops.hspan.soft_threshold_backward.default(grad, weights, ctx.dim), None, None
 
 
-_soft_threshold_op.register_autograd(_apply_jacobian, setup_context=_save_weights)
-_soft_threshold_backward_op.register_autograd(_apply_jacobian_again, setup_context=_save_support)
+torch.library.register_autograd(
+    "hspan::soft_threshold", _apply_jacobian, setup_context=_save_weights
+)
+torch.library.register_autograd(
+    "hspan::soft_threshold_backward", _apply_jacobian_again, setup_context=_save_support
+)
