@@ -13,6 +13,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "hspan"
 RANKS = {
     "_version": 0,
     "errors": 0,
+    "hardware": 1,
     "ops": 1,
     "imaging": 1,
     "modules": 2,

@@ -152,7 +152,7 @@ def test_names_of_shipped_weights_choose_by_scale(checkpoint, monkeypatch):
     assert Upscaler().scale == 2
     assert Upscaler(scale=4).scale == 4
     assert Upscaler("4x_hspan-light").scale == 4
-    with pytest.raises(UsageError, match="hspan-light comes trained for ×2, ×4, not for ×3"):
+    with pytest.raises(UsageError, match="no weights of hspan-light ×3 come with"):
         Upscaler("hspan-light", 3)
 
 

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from hspan.errors import InputError
+from hspan.hardware import Precision
 from hspan.inference.ensemble import self_ensemble
-from hspan.inference.hardware import Precision
 from hspan.inference.planning import in_precision
 
 

@@ -23,9 +23,9 @@ import torch
 from torch import Tensor, nn
 
 from hspan.errors import UsageError
+from hspan.hardware import DTYPES, Precision, available_memory
 from hspan.inference._assembly import PIECE
 from hspan.inference._meter import Cost, measure
-from hspan.inference.hardware import DTYPES, Precision, available_memory
 from hspan.inference.tiling import Grid
 
 LADDER = (2048, 1536, 1024, 768, 512, 384, 256, 192, 128, 96, 64, 48, 32, 16)

@@ -16,20 +16,21 @@ import torch
 from torch import Tensor, nn
 
 from hspan.errors import InputError, UsageError
-from hspan.imaging import Picture, read_image
-from hspan.inference._assembly import Planes, Progress, upscale_planes
-from hspan.inference._kinds import open_image
-from hspan.inference._meter import Cost
-from hspan.inference._runner import Runner
-from hspan.inference.hardware import (
+from hspan.hardware import (
     Precision,
     available_memory,
     available_ram,
     choose_device,
     choose_precision,
 )
+from hspan.imaging import Picture, read_image
+from hspan.inference._assembly import Planes, Progress, upscale_planes
+from hspan.inference._kinds import open_image
+from hspan.inference._meter import Cost
+from hspan.inference._runner import Runner
 from hspan.inference.planning import LADDER, Plan, network_cost, plan
 from hspan.inference.tiling import Grid
+from hspan.weights import load_model
 
 Image = TypeVar("Image")
 
@@ -101,7 +102,7 @@ class Upscaler:
         else:
             self.device = choose_device(device)
             self.name = str(model)
-            self.model = _load(model, scale, self.device)
+            self.model = load_model(model, scale=scale, device=str(self.device))
         self.model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] (untyped overload)
         self.scale = _scale_of(self.model, self.device)
         if scale not in (None, self.scale):
@@ -242,16 +243,6 @@ class Upscaler:
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         return tile
-
-
-def _load(model: str | PathLike[str], scale: int | None, device: torch.device) -> nn.Module:
-    from hspan.weights import load_model, shipped_weights
-
-    offered = [w.scale for w in shipped_weights().values() if w.model == model]
-    if scale is not None and offered and scale not in offered:
-        listed = ", ".join(f"×{s}" for s in sorted(set(offered)))
-        raise UsageError(f"{model} comes trained for {listed}, not for ×{scale}")
-    return load_model(model, scale=scale, device=str(device))
 
 
 def _scale_of(model: nn.Module, device: torch.device) -> int:

@@ -8,10 +8,10 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, cast
 
-import torch
 from torch import Tensor, nn
 
 from hspan.errors import UsageError, WeightsError
+from hspan.hardware import choose_device
 from hspan.models import MODELS, create_model, network_entry
 from hspan.weights._container import Checkpoint, read_checkpoint
 from hspan.weights._hash import content_hash
@@ -54,7 +54,7 @@ def load_model(
         InputError: the file is missing or unreadable.
         WeightsError: the file is damaged, foreign or doesn't fit, with the differences.
     """
-    target = _device(device)
+    target = choose_device(device)
     if isinstance(source, str) and not Path(source).is_file():
         shipped = _shipped(source, scale)
         if shipped is not None:
@@ -171,15 +171,3 @@ def _listed(what: str, keys: list[str]) -> str:
         return ""
     more = f", and {len(keys) - _LISTED} more" if len(keys) > _LISTED else ""
     return f"{len(keys)} {what} ({', '.join(keys[:_LISTED])}{more})"
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        mps = torch.backends.mps.is_available()
-        return torch.device("cuda" if torch.cuda.is_available() else "mps" if mps else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise UsageError(f"device {name!r} can't be used here; try auto or cpu") from error
-    return device

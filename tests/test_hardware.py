@@ -1,9 +1,9 @@
 import pytest
 import torch
 
+from hspan import hardware
 from hspan.errors import UsageError
-from hspan.inference import hardware
-from hspan.inference.hardware import available_memory, choose_device, choose_precision
+from hspan.hardware import available_memory, choose_device, choose_precision
 
 CPU = torch.device("cpu")
 
