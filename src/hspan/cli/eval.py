@@ -53,7 +53,7 @@ def evaluate(
         str, typer.Option("--tile", "-t", help="LR pixels per side, 0 for no tiles, or auto.")
     ] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps...")] = "auto",
-    precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
+    precision: Annotated[str, typer.Option(help="fp32, bf16, fp16, or auto.")] = "fp32",
     json_file: Annotated[
         str | None, typer.Option("--json", metavar="FILE", help="Write the result; - is stdout.")
     ] = None,

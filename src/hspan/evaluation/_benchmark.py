@@ -47,7 +47,7 @@ def evaluate(
     ensemble: bool = False,
     tile: int | Literal["auto"] = "auto",
     device: str = "auto",
-    precision: str = "auto",
+    precision: str = "fp32",
     save_images: str | PathLike[str] | None = None,
     on_image: Report | None = None,
 ) -> Evaluation:
@@ -67,7 +67,7 @@ def evaluate(
         ensemble: average over the 8 flips and rotations.
         tile: as for ``Upscaler``; 0 is the whole image at once.
         device: as for ``Upscaler``.
-        precision: as for ``Upscaler``.
+        precision: as for ``Upscaler``; published scores are computed in "fp32".
         save_images: folder for the upscaled images, as ``DATASET/NAME_x2.png``.
         on_image: called after every image with the data set's name, the outcome, and the number of
             images in all folders.
