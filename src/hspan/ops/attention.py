@@ -160,8 +160,7 @@ def _attention(
         return kernel.forward(query, key, value, topk)
 
 
-@torch.library.register_fake("hspan::attention")
-def _(
+def _attention_shapes(
     query: Tensor, key: Tensor, value: Tensor, topk: int | None, backend: str
 ) -> tuple[Tensor, Tensor]:
     batch, queries, _ = query.shape
@@ -184,8 +183,7 @@ def _attention_backward(
         return kernel.backward(grad, query, key, value, limits, topk)
 
 
-@torch.library.register_fake("hspan::attention_backward")
-def _(
+def _attention_backward_shapes(
     grad: Tensor,
     query: Tensor,
     key: Tensor,
@@ -216,4 +214,6 @@ def _differentiate(ctx, grad, _grad_limits):  # pyright: ignore
     return *grads, None, None
 
 
+torch.library.register_fake("hspan::attention", _attention_shapes)
+torch.library.register_fake("hspan::attention_backward", _attention_backward_shapes)
 torch.library.register_autograd("hspan::attention", _differentiate, setup_context=_save_inputs)

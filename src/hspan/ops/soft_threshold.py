@@ -125,8 +125,7 @@ def _soft_threshold(scores: Tensor, dim: int, topk: int | None) -> Tensor:
     return weights.movedim(-1, dim).to(scores.dtype).contiguous()
 
 
-@torch.library.register_fake("hspan::soft_threshold")
-def _(scores: Tensor, dim: int, topk: int | None) -> Tensor:
+def _soft_threshold_shape(scores: Tensor, dim: int, topk: int | None) -> Tensor:
     return scores.new_empty(scores.shape)
 
 
@@ -141,8 +140,7 @@ def _soft_threshold_backward(grad: Tensor, weights: Tensor, dim: int) -> Tensor:
     return (r - mean).masked_fill_(~support, 0).to(grad.dtype).contiguous()
 
 
-@torch.library.register_fake("hspan::soft_threshold_backward")
-def _(grad: Tensor, weights: Tensor, dim: int) -> Tensor:
+def _soft_threshold_backward_shape(grad: Tensor, weights: Tensor, dim: int) -> Tensor:
     return grad.new_empty(grad.shape)
 
 
@@ -167,6 +165,8 @@ def _apply_jacobian_again(ctx, grad):  # pyright: ignore
     return torch.ops.hspan.soft_threshold_backward.default(grad, weights, ctx.dim), None, None
 
 
+torch.library.register_fake("hspan::soft_threshold", _soft_threshold_shape)
+torch.library.register_fake("hspan::soft_threshold_backward", _soft_threshold_backward_shape)
 torch.library.register_autograd(
     "hspan::soft_threshold", _apply_jacobian, setup_context=_save_weights
 )
