@@ -62,6 +62,7 @@ def test_a_damaged_installation(folder):
 
 
 def test_every_weight_in_the_package_is_sound():
+    assert "2x_hspan-light" in shipped_weights()
     for weight in shipped_weights().values():
         assert weight.path.with_suffix(".md").is_file(), "no model card"
         assert load_model(weight.name, device="cpu").config.scale == weight.scale
