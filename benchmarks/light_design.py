@@ -141,9 +141,9 @@ def train(name: str, args: argparse.Namespace, validation) -> dict:
     return result
 
 
-def time_designs(runs: int, side: int) -> list[dict]:
+def time_designs(names: list[str], runs: int, side: int) -> list[dict]:
     x = torch.rand(1, 3, side, side).contiguous(memory_format=torch.channels_last)
-    models = {n: b().eval().to(memory_format=torch.channels_last) for n, b in DESIGNS.items()}
+    models = {n: DESIGNS[n]().eval().to(memory_format=torch.channels_last) for n in names}
     seconds: dict[str, list[float]] = {n: [] for n in models}
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
         for run in range(runs + 1):
@@ -182,7 +182,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     if args.what == "time":
-        results = time_designs(args.runs, args.side)
+        results = time_designs(args.designs, args.runs, args.side)
         for r in results:
             print(json.dumps(r))
         args.out.write_text(json.dumps(results, indent=1))
