@@ -103,8 +103,8 @@ class HSPA(_NonLocal):
         if self.topk == 0:
             return x
         query, key, value = self.tokens(x)
-        topk = None if self.topk is None or self.topk >= key.shape[1] else self.topk
-        return self._add(x, hspa_attention(query, key, value, topk=topk, backend=self.backend))
+        mixed = hspa_attention(query, key, value, topk=self.topk, backend=self.backend)
+        return self._add(x, mixed)
 
     def extra_repr(self) -> str:
         """What the printed module shows."""

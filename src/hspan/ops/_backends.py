@@ -20,6 +20,7 @@ class Kernel(Protocol):
 
     Shapes: query [B, N, C], key [B, M, C], value [B, M, D], limits [B, N, 2]: each query's largest
     score and its kappa relative to that, in the threshold's dtype, for the backward to reuse.
+    topk is None or below M.
     """
 
     def forward(

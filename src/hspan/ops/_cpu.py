@@ -153,7 +153,7 @@ def backward(
         scores = query[b, n].to(dtype) @ keys[b]
         top, kappa = limits[b, n, :1], limits[b, n, 1:]
         sparse = None
-        if topk is None or topk >= key.shape[1]:
+        if topk is None:
             scores -= top
             sparse = _support_of(scores, kappa)
             weights = scores.sub_(kappa).clamp_min_(0) if sparse is None else None

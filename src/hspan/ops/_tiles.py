@@ -46,7 +46,7 @@ def tile_weights(
     """
     top = scores.amax(dim=-1, keepdim=True)
     scores -= top
-    if topk is None or topk >= scores.shape[-1]:
+    if topk is None:
         kappa = solve_threshold(scores, lower)
         weights = scores.sub_(kappa).clamp_min_(0)
     else:
@@ -105,7 +105,7 @@ def backward(
     d_value = torch.zeros(value.shape, dtype=dtype, device=value.device)
     for b, n in tiles(batch, queries, key.shape[1], query.device.type):
         scores = query[b, n].to(dtype) @ keys[b]
-        if topk is None or topk >= key.shape[1]:
+        if topk is None:
             weights = scores.sub_(limits[b, n, :1]).sub_(limits[b, n, 1:]).clamp_min_(0)
         else:
             weights, _ = tile_weights(scores, topk)

@@ -46,14 +46,9 @@ def hspa_attention(
         UsageError: shapes, dtypes or devices don't fit together, or ``topk`` < 1.
         BackendUnavailable: the named backend can't take these tensors, with the reason.
     """
-    _validate(query, key, topk)
-    if value.dim() != 3 or value.shape[:2] != key.shape[:2]:
-        raise UsageError(
-            f"value must be [B, M, D] with B, M = {tuple(key.shape[:2])} as in key, "
-            f"got {tuple(value.shape)}"
-        )
-    if not value.is_floating_point() or value.device != key.device:
-        raise UsageError("value must be floating and on the device of query and key")
+    _validate(query, key)
+    _validate_value(key, value)
+    topk = _effective(topk, key)
     check_name(backend)
     out, _ = torch.ops.hspan.attention.default(query, key, value, topk, backend)
     return out
@@ -76,9 +71,8 @@ def softmax_attention(
     Raises:
         UsageError: shapes don't fit together, or the backend is neither of the two.
     """
-    _validate(query, key, None)
-    if value.dim() != 3 or value.shape[:2] != key.shape[:2]:
-        raise UsageError(f"value must be [B, M, D], got {tuple(value.shape)}")
+    _validate(query, key)
+    _validate_value(key, value)
     if backend == "reference":
         dtype = compute_dtype(query.dtype)
         weights = (query.to(dtype) @ key.to(dtype).transpose(1, 2)).softmax(dim=-1)
@@ -111,13 +105,13 @@ def attention_support(
     """
     from hspan.ops import _cpu
 
-    _validate(query, key, topk)
+    _validate(query, key)
     with torch.no_grad():
-        parts = _cpu.support(query.cpu(), key.cpu(), topk)
+        parts = _cpu.support(query.cpu(), key.cpu(), _effective(topk, key))
     return tuple(part.to(query.device) for part in parts)  # pyright: ignore[reportReturnType]
 
 
-def _validate(query: Tensor, key: Tensor, topk: int | None) -> None:
+def _validate(query: Tensor, key: Tensor) -> None:
     if query.dim() != 3 or key.dim() != 3:
         raise UsageError(
             f"query and key must be [B, N, C] and [B, M, C], "
@@ -135,8 +129,23 @@ def _validate(query: Tensor, key: Tensor, topk: int | None) -> None:
             f"query and key must be of one floating dtype on one device, got {query.dtype} on "
             f"{query.device} and {key.dtype} on {key.device}"
         )
+
+
+def _validate_value(key: Tensor, value: Tensor) -> None:
+    if value.dim() != 3 or value.shape[:2] != key.shape[:2]:
+        raise UsageError(
+            f"value must be [B, M, D] with B, M = {tuple(key.shape[:2])} as in key, "
+            f"got {tuple(value.shape)}"
+        )
+    if not value.is_floating_point() or value.device != key.device:
+        raise UsageError("value must be floating and on the device of query and key")
+
+
+def _effective(topk: int | None, key: Tensor) -> int | None:
+    """Truncation to all keys or more is none: kernels needn't tell the two apart."""
     if topk is not None and topk < 1:
         raise UsageError(f"topk must be at least 1 or None, got {topk}")
+    return None if topk is None or topk >= key.shape[1] else topk
 
 
 # Defined by hand as in ``soft_threshold``, so that nothing imports torch's compiler.
