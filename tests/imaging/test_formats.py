@@ -3,7 +3,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hspan.imaging import IMAGE_SUFFIXES, WRITABLE_SUFFIXES, ImageInfo, Picture, best_suffix
+from hspan.imaging import (
+    IMAGE_SUFFIXES,
+    WRITABLE_SUFFIXES,
+    ImageInfo,
+    Picture,
+    best_suffix,
+    images_in,
+)
 
 RGB = ImageInfo(width=40, height=30, channels=3, dtype=np.dtype(np.uint8), pages=1, format="JPEG")
 
@@ -37,3 +44,10 @@ def test_best_suffix_of_a_picture():
 
 def test_what_can_be_written_can_be_read():
     assert WRITABLE_SUFFIXES < IMAGE_SUFFIXES
+
+
+def test_images_of_a_folder(tmp_path):
+    for name in ("b.png", "a.JPG", ".hidden.png", "._a.jpg", "notes.txt"):
+        (tmp_path / name).touch()
+    (tmp_path / "folder.png").mkdir()
+    assert [path.name for path in images_in(tmp_path)] == ["a.JPG", "b.png"]

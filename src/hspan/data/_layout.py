@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hspan.errors import InputError, UsageError
-from hspan.imaging import IMAGE_SUFFIXES
+from hspan.imaging import images_in
 
 LR_FOLDERS = {"BI": "LR_bicubic", "BD": "LR_BD"}
 _NAMED = 5  # files named in one message; the rest are counted
@@ -165,16 +165,7 @@ def _name(images: list[Path]) -> list[ImagePair]:
 
 
 def _images(folder: Path) -> list[Path]:
-    return sorted(
-        (
-            path
-            for path in folder.iterdir()
-            if path.suffix.lower() in IMAGE_SUFFIXES
-            and not path.name.startswith(".")  # "._x.png" is how macOS keeps attributes
-            and path.is_file()
-        ),
-        key=lambda path: _natural(path.name),
-    )
+    return sorted(images_in(folder), key=lambda path: _natural(path.name))
 
 
 def _natural(name: str) -> list[tuple[int, str]]:

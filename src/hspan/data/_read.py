@@ -8,7 +8,7 @@ from PIL import Image, ImageOps
 
 from hspan.data._layout import ImagePair
 from hspan.errors import InputError
-from hspan.imaging import degrade, read_image
+from hspan.imaging import degrade, read_image, to_uint8
 
 # Modes of Pillow that lose nothing when converted to RGB of 8 bits.
 _EIGHT_BIT = {"1", "L", "P", "LA", "PA", "RGB", "RGBA", "CMYK", "YCbCr"}
@@ -41,12 +41,8 @@ def read_rgb(path: Path) -> np.ndarray:
 
 
 def _read_deep(path: Path) -> np.ndarray:
-    pixels = read_image(path).pixels
-    if pixels.dtype == np.uint16:
-        pixels = np.rint(pixels / 257)
-    elif pixels.dtype != np.uint8:
-        pixels = np.rint(np.clip(pixels, 0, 1) * 255)
-    return np.broadcast_to(pixels.astype(np.uint8), (*pixels.shape[:2], 3)).copy()
+    pixels = to_uint8(read_image(path).pixels)
+    return np.broadcast_to(pixels, (*pixels.shape[:2], 3)).copy()
 
 
 def load_pair(pair: ImagePair, scale: int, kind: str = "BI") -> tuple[np.ndarray, np.ndarray]:

@@ -20,7 +20,14 @@ from hspan.errors import HspanError, InputError, UsageError
 from hspan.evaluation._contestants import Contestant, make_contestant
 from hspan.evaluation._published import reference_rows
 from hspan.evaluation._report import DatasetScore, Evaluation, Failure, ImageScore, Protocol
-from hspan.imaging import Picture, crop_to_multiple, degrade, read_image, write_image
+from hspan.imaging import (
+    Picture,
+    crop_to_multiple,
+    degrade,
+    read_image,
+    to_uint8,
+    write_image,
+)
 from hspan.metrics import psnr, ssim
 
 Kind = Literal["BI", "BD"]
@@ -200,12 +207,7 @@ def _read(pair: ImagePair, scale: int, kind: Kind, grey: Grey) -> tuple[np.ndarr
 
 def _pixels(path: Path) -> np.ndarray:
     """[H, W, 1 or 3], uint8; transparency left out."""
-    pixels = read_image(path).pixels
-    if pixels.dtype == np.uint16:
-        return np.rint(pixels / 257).astype(np.uint8)
-    if pixels.dtype != np.uint8:
-        return np.rint(np.clip(pixels, 0, 1) * 255).astype(np.uint8)
-    return pixels
+    return to_uint8(read_image(path).pixels)
 
 
 def _rgb(image: np.ndarray) -> np.ndarray:

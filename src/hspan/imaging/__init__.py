@@ -1,8 +1,9 @@
 """Image files and pixels: reading, writing, colour, borders and MATLAB-compatible resizing."""
 
+from hspan.imaging._arrays import to_uint8
 from hspan.imaging._colour import rgb_to_y
 from hspan.imaging._degrade import crop_to_multiple, degrade
-from hspan.imaging._formats import IMAGE_SUFFIXES, WRITABLE_SUFFIXES, best_suffix
+from hspan.imaging._formats import IMAGE_SUFFIXES, WRITABLE_SUFFIXES, best_suffix, images_in
 from hspan.imaging._picture import ImageInfo, Picture
 from hspan.imaging._read import probe_image, read_image
 from hspan.imaging._resize import imresize
@@ -16,9 +17,11 @@ __all__ = [
     "best_suffix",
     "crop_to_multiple",
     "degrade",
+    "images_in",
     "imresize",
     "probe_image",
     "read_image",
     "rgb_to_y",
+    "to_uint8",
     "write_image",
 ]

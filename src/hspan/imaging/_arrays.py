@@ -64,3 +64,16 @@ def spatial_size(image: np.ndarray | Tensor) -> tuple[int, int]:
 def to_planar(image: np.ndarray) -> np.ndarray:
     """H×W or H×W×C to a view [H, W] or [C, H, W]."""
     return image if image.ndim == 2 else np.moveaxis(image, 2, 0)
+
+
+def to_uint8(pixels: np.ndarray) -> np.ndarray:
+    """Round an image to 8 bits.
+
+    Args:
+        pixels: uint8 (returned as it is), uint16, or floating with 1.0 as white, clipped to [0, 1].
+    """
+    if pixels.dtype == np.uint8:
+        return pixels
+    if pixels.dtype == np.uint16:
+        return np.rint(pixels / 257).astype(np.uint8)
+    return np.rint(np.clip(pixels, 0, 1) * 255).astype(np.uint8)

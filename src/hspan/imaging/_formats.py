@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from hspan.imaging._picture import ImageInfo, Picture
 
@@ -59,6 +60,21 @@ def recognise(header: bytes) -> str | None:
     if header[:2] == b"BM" and header[6:10] == bytes(4) and 12 <= header[14] <= 124:
         return "BMP"
     return None
+
+
+def images_in(folder: Path) -> list[Path]:
+    """Files directly inside a folder whose suffix is an image's, by name; hidden ones left out.
+
+    Raises:
+        OSError: the folder can't be listed.
+    """
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in IMAGE_SUFFIXES
+        and not path.name.startswith(".")  # "._x.png" is how macOS keeps attributes
+        and path.is_file()
+    )
 
 
 def writable_format(suffix: str) -> str | None:

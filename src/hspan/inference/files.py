@@ -13,6 +13,7 @@ from hspan.imaging import (
     IMAGE_SUFFIXES,
     WRITABLE_SUFFIXES,
     best_suffix,
+    images_in,
     probe_image,
     read_image,
     write_image,
@@ -169,13 +170,7 @@ def _expand(inputs: Sequence[Path], passed_over: str | None) -> tuple[list[Path]
 
 
 def _images_in(folder: Path, passed_over: str | None) -> list[Path]:
-    images = sorted(
-        path
-        for path in folder.iterdir()
-        if path.suffix.lower() in IMAGE_SUFFIXES
-        and not path.name.startswith(".")
-        and path.is_file()
-    )
+    images = images_in(folder)
     stems = {path.stem for path in images}
     if not passed_over:
         return images
