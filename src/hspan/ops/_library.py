@@ -14,9 +14,8 @@ import logging
 import os
 import sys
 from functools import cache
+from importlib import import_module
 from pathlib import Path
-
-import torch  # noqa: F401  (loaded first, so that the library shares its OpenMP threads)
 
 from hspan.errors import BackendUnavailable, UsageError
 
@@ -97,9 +96,10 @@ def _load() -> tuple[ctypes.CDLL | None, str]:
         if named:
             return None, f"HSPAN_LIBRARY names {path}, which is no file"
         return None, (
-            "this installation has no compiled kernels "
-            "(no C++ compiler was found when hspan was installed)"
+            "there are no compiled kernels in this installation "
+            "(made where no C++ compiler was found, or a source tree that was not built)"
         )
+    import_module("torch")  # brings its OpenMP: loaded after it, the library shares its threads
     try:
         compiled = ctypes.CDLL(str(path.resolve()))
     except OSError as error:
