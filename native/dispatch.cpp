@@ -142,7 +142,7 @@ const Levels& levels() {
 
 }  // namespace
 
-const Kernels& choose(int level) noexcept {
+const Kernels& choose(int level) {
   const Levels& known = levels();
   if (level == -1) {
     level = known.count - 1;
@@ -155,14 +155,14 @@ const Kernels& choose(int level) noexcept {
 
 }  // namespace hspan
 
-int hspan_abi_version(void) noexcept { return hspan::kAbiVersion; }
+int hspan_abi_version(void) { return HSPAN_ABI_VERSION; }
 
-int hspan_isa_count(void) noexcept { return hspan::levels().count; }
+int hspan_isa_count(void) { return hspan::levels().count; }
 
-const char* hspan_isa_name(int level) noexcept {
+const char* hspan_isa_name(int level) {
   return hspan::levels().has(level) ? hspan::levels().all[level].name : nullptr;
 }
 
-int hspan_isa_usable(int level) noexcept {
+int hspan_isa_usable(int level) {
   return hspan::levels().has(level) && hspan::levels().all[level].usable;
 }
