@@ -51,7 +51,7 @@ void finish(const Image<Real>& image, int64_t query, int32_t* candidates, int64_
     weights[kept] = static_cast<Real>(scratch.scores[j]);
     kept += weights[kept] > 0;
   }
-  gather(image.value, depth, candidates, weights, kept, out + query * depth);
+  gather(image.value, depth, candidates, weights, kept, false, out + query * depth);
   if (!support) return;
   const int64_t start = __atomic_fetch_add(support->used, kept, __ATOMIC_RELAXED);
   const bool room = start + kept <= support->capacity;
@@ -85,7 +85,10 @@ void attend(const Image<Real>& image, const PackedKeys& keys, Scratch& scratch, 
       if (place >= image.queries) break;
       const int64_t query = image.query_order ? image.query_order[place] : place;
       int32_t* candidates = scratch.candidates + l * places;
-      double lower = kappa[l] - top[l] - 2.001 * errors[l] - 1e-6 * (1 + __builtin_fabsf(top[l]));
+      // Without all of the support, kappa may be lower than the screen found.
+      double lower = image.topk ? -1.0
+                                : kappa[l] - top[l] - 2.001 * errors[l] -
+                                      1e-6 * (1 + __builtin_fabsf(top[l]));
       if (__builtin_isinf(errors[l])) {  // not screened: every key is a candidate
         lower = -1;
         counts[l] = image.keys;

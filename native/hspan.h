@@ -3,7 +3,14 @@
 
 #include <cstdint>
 
-#include "export.h"
+extern "C" {
+
+#define HSPAN_EXPORT __attribute__((visibility("default")))
+
+// Raised with every change of what follows, so that Python never calls a library it doesn't know.
+#define HSPAN_ABI_VERSION 1
+
+HSPAN_EXPORT int hspan_abi_version(void);
 
 enum {
   HSPAN_DONE = 0,
@@ -35,8 +42,9 @@ struct hspan_call {
 };
 
 // out: [B, N, D]. used: [B] entries that the support has, or would have had with enough capacity.
-HSPAN_API int hspan_forward(const hspan_call* call, void* out, int64_t* used) noexcept;
+HSPAN_EXPORT int hspan_forward(const hspan_call* call, void* out, int64_t* used);
 
 // Gradients [B, N, C], [B, M, C], [B, M, D] of the call's inputs, given grad [B, N, D].
-HSPAN_API int hspan_backward(const hspan_call* call, const void* grad, void* d_query,
-                                void* d_key, void* d_value) noexcept;
+HSPAN_EXPORT int hspan_backward(const hspan_call* call, const void* grad, void* d_query,
+                                void* d_key, void* d_value);
+}

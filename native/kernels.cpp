@@ -2,6 +2,7 @@
 #include "kernels.h"
 
 #include "attend.h"
+#include "differentiate.h"
 
 #define HSPAN_TEXT(x) #x
 #define HSPAN_NAME(x) HSPAN_TEXT(x)
@@ -16,8 +17,10 @@ const Kernels& table() {
       kChannelsPerWord,
       kWordMultiple,
       kTilesPerGroup,
-      {sum_columns<float>, pack_keys<float>, attend<float>},
-      {sum_columns<double>, pack_keys<double>, attend<double>},
+      {sum_columns<float>, pack_keys<float>, attend<float>, differentiate_queries<float>,
+       differentiate_keys<float>},
+      {sum_columns<double>, pack_keys<double>, attend<double>, differentiate_queries<double>,
+       differentiate_keys<double>},
   };
   return kernels;
 }

@@ -48,6 +48,15 @@ struct Support {
   int64_t* used;     // entries asked for so far, by all threads
 };
 
+// The same entries, sorted by key: which queries look at a key.
+template <class Real>
+struct Columns {
+  const int64_t* starts;   // [M + 1]
+  const int32_t* queries;  // in the order of their places, so that sums have one order
+  const Real* weights;
+  const Real* d_scores;
+};
+
 // What one thread works in.
 struct Scratch {
   uint32_t* lanes;      // [tiles, W, 16] packed queries
@@ -74,6 +83,13 @@ struct RealKernels {
   // limits: [N, 2] the largest score and kappa relative to it; support: null if nobody asks.
   void (*attend)(const Image<Real>&, const PackedKeys&, Scratch&, int64_t first, int count,
                  Real* out, Real* limits, const Support<Real>* support);
+  // Gradients of the scores and of the queries at the places [first, last).
+  void (*differentiate_queries)(const Image<Real>&, const Real* grad, const Support<Real>&,
+                                int64_t first, int64_t last, const int64_t* offsets,
+                                Real* d_scores, Real* d_query);
+  // Adds the gradients of the keys [first, last) and of their values.
+  void (*differentiate_keys)(const Image<Real>&, const Real* grad, const Columns<Real>&,
+                             int64_t first, int64_t last, Real* d_key, Real* d_value);
 };
 
 struct Kernels {
