@@ -20,7 +20,7 @@ HSPAN_INLINE Lanes level_for(Lanes kappa, Lanes top, Lanes errors) {
 struct Collected {
   int64_t count;    // rows of 16 scores in scratch.rows
   Lanes top;        // largest packed score
-  Lanes kappa;      // of the packed scores, exact up to rounding
+  Lanes kappa;      // a lower bound of the packed scores' own
   Lanes level;      // what a candidate's packed score exceeds
   float hit_share;  // of the blocks, those multiplied again
 };
@@ -67,8 +67,9 @@ struct Bounds {
 };
 
 // Bounds from some of the scores, kappa starting from a lower bound.
-HSPAN_INLINE Bounds raise(const float* rows, int64_t count, Bounds from, int64_t topk, int steps) {
-  from.kappa = climb(rows, count, from.kappa, steps);
+HSPAN_INLINE Bounds raise(const float* rows, int64_t count, Bounds from, int64_t topk, int steps,
+                          Lanes enough) {
+  from.kappa = climb(rows, count, from.kappa, steps, enough);
   from.bound = max(from.bound, from.kappa);
   if (topk && topk < count)
     from.bound = max(from.bound, below_kth(rows, count, from.bound, from.top, topk));
@@ -80,7 +81,7 @@ HSPAN_INLINE Bounds first_bounds(const float* rows, int64_t count, float gap, in
   const Lanes top = largest(rows, count);
   // A first guess from the right is as good as one from the left: Newton lands below the root.
   const Lanes kappa = max(newton_step(rows, count, top - broadcast(gap)), top - broadcast(1.f));
-  return raise(rows, count, {top, kappa, kappa}, topk, 2);
+  return raise(rows, count, {top, kappa, kappa}, topk, 2, broadcast(0.f));
 }
 
 // All scores of a tile, without a screen: the rows are the keys.
@@ -127,7 +128,7 @@ inline Collected collect(const PackedKeys& keys, int64_t key_count, int64_t topk
       count = append_block(keys, lanes, block, key_count - block * kLanes, level, rows, places,
                            count);
       if (count < full) continue;
-      b = raise(rows, count, b, topk, 2);
+      b = raise(rows, count, b, topk, 2, broadcast(0.f));
       level = level_for(b.bound, b.top, e);
       count = keep_rows(rows, places, count, level);
       full = larger<int64_t>(512, 2 * count);
@@ -137,7 +138,8 @@ inline Collected collect(const PackedKeys& keys, int64_t key_count, int64_t topk
     b = first_bounds(rows, count, scratch.gap, topk);
     count = keep_rows(rows, places, count, level_for(b.bound, b.top, e));
   }
-  b = raise(rows, count, b, topk, 64);
+  // Exactness comes later: here a bound is good enough once it is as sharp as the scores.
+  b = raise(rows, count, b, topk, 64, max(e, broadcast(0.01f) * (b.top - b.kappa)));
   scratch.gap = larger(1e-6f, 1.5f * sum(b.top - b.kappa) / kLanes);
   const Lanes level = level_for(b.bound, b.top, e);
   count = keep_rows(rows, places, count, level);
