@@ -165,6 +165,7 @@ inline bool finish_tile(const Image<double>&, const PackedKeys&, const Collected
 // image alone, not from whatever a thread did before: the same call gives the same bits.
 template <class Real>
 Hints probe(const Image<Real>& image, const PackedKeys& keys, Scratch& scratch) {
+  const TileUnit unit;
   const int64_t tiles = blocks_of(image.queries);
   Hints hints{0, 0};
   for (int part = 1; part <= 5; part += 2) {
@@ -183,6 +184,7 @@ template <class Real>
 void attend(const Image<Real>& image, const PackedKeys& keys, const Hints& hints,
             Scratch& scratch, int64_t first, int count, Real* out, Real* limits,
             const Support<Real>* support) {
+  const TileUnit unit;
   const int64_t words = keys.words_per_key;
   for (int t = 0; t < count; t++)
     pack_queries(image, keys, first + t, scratch.lanes + t * words * kLanes,
