@@ -112,12 +112,12 @@ template <class Real>
 class Recovered {
  public:
   Recovered(const Kernels& kernels, const RealKernels<Real>& real, const Image<Real>& image,
-            int threads)
+            bool as_bf16, int threads)
       : real_(real),
         threads_(threads),
         tiles_(kernels.tiles_per_group),
         capacity_(static_cast<int64_t>(threads) * tiles_ * kLanes * image.keys),
-        keys_(pack(kernels, real, image, threads)),
+        keys_(pack(kernels, real, image, as_bf16, threads)),
         starts_(image.queries),
         counts_(image.queries),
         indices_(capacity_),
@@ -161,7 +161,8 @@ class Recovered {
 // Returns false where supports had to be found again and the keys aren't finite.
 template <class Real>
 bool backward_image(const Kernels& kernels, const Image<Real>& image,
-                    const Support<Real>& support, const Gradients<Real>& gradients, int threads) {
+                    const Support<Real>& support, const Gradients<Real>& gradients,
+                    bool as_bf16, int threads) {
   const RealKernels<Real>& real = kernels.of<Real>();
   std::fill_n(gradients.key, image.keys * image.channels, Real{0});
   std::fill_n(gradients.value, image.keys * image.value_channels, Real{0});
@@ -178,7 +179,7 @@ bool backward_image(const Kernels& kernels, const Image<Real>& image,
     }
     return true;
   }
-  Recovered<Real> recovered(kernels, real, image, threads);
+  Recovered<Real> recovered(kernels, real, image, as_bf16, threads);
   if (!recovered.keys_finite()) return false;
   for (int64_t first = 0; first < image.queries; first += recovered.places_at_once()) {
     const int64_t last = std::min(first + recovered.places_at_once(), image.queries);
@@ -209,7 +210,7 @@ int backward(const hspan_call& call, const void* grad, void* d_query, void* d_ke
           part(d_query, call.queries, call.channels), part(d_key, call.keys, call.channels),
           part(d_value, call.keys, call.value_channels)};
       finite = backward_image(kernels, image, support_of<Real>(call, b, nullptr), gradients,
-                              outside ? 1 : call.threads) &&
+                              call.as_bf16, outside ? 1 : call.threads) &&
                finite;
     } catch (const std::bad_alloc&) {
       failed = true;

@@ -9,8 +9,22 @@
 #include "plan.h"
 #include "threads.h"
 
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
 namespace hspan {
 namespace {
+
+// New memory costs a fault for every page that is touched: let pages be large.
+void prefer_large_pages([[maybe_unused]] void* memory, [[maybe_unused]] int64_t bytes) {
+#if defined(__linux__)
+  constexpr uintptr_t kPage = 4096;
+  const uintptr_t first = (reinterpret_cast<uintptr_t>(memory) + kPage - 1) / kPage * kPage;
+  const uintptr_t last = (reinterpret_cast<uintptr_t>(memory) + static_cast<uintptr_t>(bytes)) / kPage * kPage;
+  if (last > first) madvise(reinterpret_cast<void*>(first), last - first, MADV_HUGEPAGE);
+#endif
+}
 
 template <class Real>
 int forward(const hspan_call& call, void* out, int64_t* used) {
@@ -19,10 +33,15 @@ int forward(const hspan_call& call, void* out, int64_t* used) {
   const Buffer<int32_t> query_order = square_order(call.queries, call.width);
   const Buffer<int32_t> key_order = square_order(call.keys, call.width);
 
+  if (call.capacity) {
+    prefer_large_pages(call.indices, call.batch * call.capacity * 4);
+    prefer_large_pages(call.weights, call.batch * call.capacity * call.real_bytes);
+  }
+
   std::vector<KeyStore> stores;
   for (int64_t b = 0; b < call.batch; b++) {
     const Image<Real> image = image_of<Real>(call, b, query_order.data(), key_order.data());
-    stores.push_back(pack(kernels, real, image, call.threads));
+    stores.push_back(pack(kernels, real, image, call.as_bf16, call.threads));
     if (!stores.back().finite) return HSPAN_KEYS_NOT_FINITE;
     used[b] = 0;
   }

@@ -26,8 +26,8 @@ struct hspan_call {
   int64_t width;                     // of the image whose pixels the tokens are; 0: unknown
   int32_t real_bytes;
   int32_t threads;
-  int32_t level;   // instruction set, as numbered by hspan_isa_name; -1: the best
-  int32_t reserved;
+  int32_t level;    // instruction set, as numbered by hspan_isa_name; -1: the best
+  int32_t as_bf16;  // not 0: query and key hold bf16 numbers, which a bf16 screen needn't round
   const void* query;  // [B, N, C]
   const void* key;    // [B, M, C]
   const void* value;  // [B, M, D]

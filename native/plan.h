@@ -19,7 +19,7 @@ struct KeyStore {
 
 template <class Real>
 KeyStore pack(const Kernels& kernels, const RealKernels<Real>& real, const Image<Real>& image,
-              int threads) {
+              bool as_bf16, int threads) {
   KeyStore store;
   const int64_t per_word = kernels.channels_per_word, multiple = kernels.word_multiple;
   const int64_t words = (image.channels + per_word - 1) / per_word;
@@ -31,9 +31,11 @@ KeyStore pack(const Kernels& kernels, const RealKernels<Real>& real, const Image
   keys.words = store.words.data();
   keys.mean = store.mean.data();
   std::fill_n(store.mean.data(), image.channels, 0.0);
-  real.sum_columns(image.key, image.keys, image.channels, store.mean.data());
-  for (int64_t c = 0; c < image.channels; c++)
-    store.mean[c] /= static_cast<double>(image.keys);
+  if (!as_bf16) {  // centred, they would be bf16 numbers no longer
+    real.sum_columns(image.key, image.keys, image.channels, store.mean.data());
+    for (int64_t c = 0; c < image.channels; c++)
+      store.mean[c] /= static_cast<double>(image.keys);
+  }
 
   constexpr int64_t kBlocksAtOnce = 16;  // packed in one go by one thread
   double norm = 0, error = 0;

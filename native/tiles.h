@@ -30,13 +30,14 @@ inline float sum_of_members(const Collected& found, const float* rows) {
 
 // Whether a tile is better finished together; members: candidates of its sixteen queries.
 inline bool pays_together(const Image<float>& image, const Collected& found, float members,
-                          const double* scales) {
+                          const double* scales, bool exact) {
   if (image.topk) return false;
   double scale = 0;
   for (int l = 0; l < kLanes; l++) scale = larger(scale, scales[l]);
   if (!(kRounding * scale * members / kLanes < kNegligible)) return false;
   const float rows = static_cast<float>(found.count);
-  return rows * (static_cast<float>(image.channels) + kTogether) < members * kAlone;
+  const float rescoring = exact ? 0.f : static_cast<float>(image.channels);
+  return rows * (rescoring + kTogether) < members * kAlone;
 }
 
 HSPAN_INLINE int64_t query_at(const Image<float>& image, int64_t place) {

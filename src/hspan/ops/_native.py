@@ -26,7 +26,7 @@ class _Call(ctypes.Structure):
     _fields_ = [
         *((name, ctypes.c_int64) for name in ("batch", "queries", "keys")),
         *((name, ctypes.c_int64) for name in ("channels", "value_channels", "topk", "width")),
-        *((name, ctypes.c_int32) for name in ("real_bytes", "threads", "level", "reserved")),
+        *((name, ctypes.c_int32) for name in ("real_bytes", "threads", "level", "as_bf16")),
         *((name, ctypes.c_void_p) for name in ("query", "key", "value", "limits")),
         ("capacity", ctypes.c_int64),
         *((name, ctypes.c_void_p) for name in ("starts", "counts", "indices", "weights")),
@@ -77,6 +77,7 @@ def _call(
     kept: _Kept | None,
     topk: int | None,
     width: int,
+    as_bf16: bool,
 ) -> _Call:
     batch, queries, channels = query.shape
     small = batch * queries * key.shape[1] * (channels + value.shape[2]) < _SMALL
@@ -91,6 +92,7 @@ def _call(
         real_bytes=query.dtype.itemsize,
         threads=1 if small else torch.get_num_threads(),
         level=_library.chosen_level(),
+        as_bf16=as_bf16,
         query=query.data_ptr(),
         key=key.data_ptr(),
         value=value.data_ptr(),
@@ -123,7 +125,7 @@ def forward(
     if support.numel():
         kept = _views(support, batch, queries, support_capacity(queries, k.shape[1]), dtype)
     used = torch.empty(batch, dtype=torch.int64)
-    call = _call(q, k, v, limits, kept, topk, width)
+    call = _call(q, k, v, limits, kept, topk, width, query.dtype == torch.bfloat16)
     if not _run(_compiled().hspan_forward, call, out, used):
         if kept is not None:
             kept.counts.fill_(-1)
@@ -151,7 +153,7 @@ def backward(
     kept = None
     if support.numel():
         kept = _views(support, batch, queries, support_capacity(queries, k.shape[1]), dtype)
-    call = _call(q, k, v, None, kept, topk, width)
+    call = _call(q, k, v, None, kept, topk, width, query.dtype == torch.bfloat16)
     if not _run(_compiled().hspan_backward, call, g, *gradients):
         return _screened.backward(grad, query, key, value, limits, support, topk, width)
     d_query, d_key, d_value = gradients
@@ -170,7 +172,7 @@ def support(query: Tensor, key: Tensor, topk: int | None) -> tuple[Tensor, Tenso
     while True:  # twice at most: then the room needed is known
         size = batch * (queries * 12 + capacity * (4 + dtype.itemsize))
         kept = _views(torch.empty(size, dtype=torch.uint8), batch, queries, capacity, dtype)
-        call = _call(q, k, nothing, limits, kept, topk, 0)
+        call = _call(q, k, nothing, limits, kept, topk, 0, query.dtype == torch.bfloat16)
         if batch and queries and not _run(_compiled().hspan_forward, call, nothing, used):
             return _screened.support(query, key, topk)
         if batch == 0 or int(used.max()) <= capacity:
