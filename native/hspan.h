@@ -1,9 +1,9 @@
-// The C interface, called from Python with plain arrays.
+// The C interface, called from Python (src/hspan/ops/_native.py) with plain arrays.
 #pragma once
 
-#ifdef __cplusplus
+#include <cstdint>
+
 extern "C" {
-#endif
 
 #define HSPAN_EXPORT __attribute__((visibility("default")))
 
@@ -12,8 +12,39 @@ extern "C" {
 
 HSPAN_EXPORT int hspan_abi_version(void);
 
-HSPAN_EXPORT float hspan_sum(const float* values, long count, int level);
+enum {
+  HSPAN_DONE = 0,
+  HSPAN_KEYS_NOT_FINITE = 1,  // nothing was computed: another way must be taken
+  HSPAN_OUT_OF_MEMORY = 2,
+};
 
-#ifdef __cplusplus
+// A call. Real is float, or double where real_bytes is 8; matrices are contiguous, row by row.
+struct hspan_call {
+  int64_t batch, queries, keys;      // B, N, M
+  int64_t channels, value_channels;  // C, D
+  int64_t topk;                      // 0: every key takes part
+  int64_t width;                     // of the image whose pixels the tokens are; 0: unknown
+  int32_t real_bytes;
+  int32_t threads;
+  int32_t level;   // instruction set, as numbered by hspan_isa_name; -1: the best
+  int32_t reserved;
+  const void* query;  // [B, N, C]
+  const void* key;    // [B, M, C]
+  const void* value;  // [B, M, D]
+  void* limits;       // [B, N, 2] largest score, and kappa relative to it
+  // The support: starts [B, N] int64, counts [B, N] int32, indices [B, capacity] int32, weights
+  // [B, capacity] Real. Capacity 0: not kept.
+  int64_t capacity;
+  int64_t* starts;
+  int32_t* counts;
+  int32_t* indices;
+  void* weights;
+};
+
+// out: [B, N, D]. used: [B] entries that the support has, or would have had with enough capacity.
+HSPAN_EXPORT int hspan_forward(const hspan_call* call, void* out, int64_t* used);
+
+// Gradients [B, N, C], [B, M, C], [B, M, D] of the call's inputs, given grad [B, N, D].
+HSPAN_EXPORT int hspan_backward(const hspan_call* call, const void* grad, void* d_query,
+                                void* d_key, void* d_value);
 }
-#endif

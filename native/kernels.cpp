@@ -1,24 +1,28 @@
+// Compiled once per instruction set, with HSPAN_ISA naming the namespace: isa_avx512 and so on.
 #include "kernels.h"
 
-namespace hspan {
-namespace HSPAN_ISA {
+#include "attend.h"
+#include "differentiate.h"
 
-namespace {
+#define HSPAN_TEXT(x) #x
+#define HSPAN_NAME(x) HSPAN_TEXT(x)
 
-float sum(const float* values, long count) {
-  float total = 0;
-#pragma omp parallel for reduction(+ : total)
-  for (long i = 0; i < count; ++i) total += values[i] * values[i];
-  return total;
-}
-
-}  // namespace
+namespace hspan::HSPAN_ISA {
 
 const Kernels& table();
+
 const Kernels& table() {
-  static constexpr Kernels kTable{sum};
-  return kTable;
+  static const Kernels kernels{
+      HSPAN_NAME(HSPAN_ISA) + 4,  // without isa_
+      kChannelsPerWord,
+      kWordMultiple,
+      kTilesPerGroup,
+      {sum_columns<float>, pack_keys<float>, attend<float>, differentiate_queries<float>,
+       differentiate_keys<float>},
+      {sum_columns<double>, pack_keys<double>, attend<double>, differentiate_queries<double>,
+       differentiate_keys<double>},
+  };
+  return kernels;
 }
 
-}  // namespace HSPAN_ISA
-}  // namespace hspan
+}  // namespace hspan::HSPAN_ISA

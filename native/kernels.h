@@ -1,10 +1,116 @@
-// The table of kernels that each instruction set fills in.
+// What the drivers (forward.cpp, backward.cpp) ask of the code that exists once per instruction set.
+//
+// Shapes: N queries, M keys, C channels of query and key, D channels of value. Work comes in tiles
+// of 16 queries, one to a vector lane, against blocks of 16 keys. Real is float or double.
 #pragma once
+
+#include <cstdint>
 
 namespace hspan {
 
-struct Kernels {
-  float (*sum)(const float* values, long count);
+constexpr int kLanes = 16;
+
+constexpr int64_t blocks_of(int64_t rows) { return (rows + kLanes - 1) / kLanes; }
+
+// One image of a call; all matrices are contiguous, row by row.
+template <class Real>
+struct Image {
+  int64_t queries, keys;             // N, M
+  int64_t channels, value_channels;  // C, D
+  int64_t topk;                      // 0: every key takes part
+  const Real* query;                 // [N, C]
+  const Real* key;                   // [M, C]
+  const Real* value;                 // [M, D]
+  const int32_t* query_order;        // [N] the query at each place of a tile; null: as they come
+  const int32_t* key_order;          // [M]
 };
+
+// The keys as the screen reads them: centred, rounded to the screen's precision, in blocks of 16.
+// Sparsemax doesn't change when a query's scores all move by the same amount, so the keys' mean is
+// free to go; what is left is shorter, and so is the rounding error of its bf16 form.
+struct PackedKeys {
+  uint32_t* words;        // blocks x W x 16 words of 4 bytes, laid out by the instruction set
+  int64_t blocks;         // the last block is filled up with copies of the last key
+  int64_t words_per_key;  // W
+  const double* mean;     // [C]
+  double norm;            // of the longest packed key
+  double error;           // the largest norm of centred key - packed key
+};
+
+// The supports of an image's queries, kept for the backward pass: 4 + sizeof(Real) bytes a weight.
+template <class Real>
+struct Support {
+  int64_t* starts;   // [N] where a query's entries begin
+  int32_t* counts;   // [N] how many there are; -1: not kept, there was no room
+  int32_t* indices;  // keys
+  Real* weights;     // positive
+  int64_t capacity;
+  int64_t* used;     // entries asked for so far, by all threads
+};
+
+// The same entries, sorted by key: which queries look at a key.
+template <class Real>
+struct Columns {
+  const int64_t* starts;   // [M + 1]
+  const int32_t* queries;  // in the order of their places, so that sums have one order
+  const Real* weights;
+  const Real* d_scores;
+};
+
+// What one thread works in.
+struct Scratch {
+  uint32_t* lanes;      // [tiles, W, 16] packed queries
+  double* errors;       // [tiles, 16] bound of |score - packed score|, query by query
+  float* maxima;        // [tiles, blocks, 16] largest packed score of every block
+  float* rows;          // [places + 64, 16] packed scores of the keys that passed the bound
+  int32_t* row_places;  // [places + 64] where these keys stand in the blocks
+  int32_t* hits;        // [blocks] blocks with a key that may matter
+  int32_t* candidates;  // [16, places] keys that may be in the support, query by query
+  double* scores;       // [places]
+  double* selection;    // [places]
+  double* wide;         // [C] one query
+  void* weights;        // [places] Real
+  float gap;            // how far kappa tends to lie below the largest score: Newton's first guess
+};
+
+template <class Real>
+struct RealKernels {
+  void (*sum_columns)(const Real* matrix, int64_t rows, int64_t columns, double* sums);
+  // Packs the blocks [first, last) and raises norm and error; false: a key isn't finite.
+  bool (*pack_keys)(const Image<Real>&, const PackedKeys&, int64_t first, int64_t last,
+                    double* norm, double* error);
+  // The attention of the queries in the tiles [first, first + count).
+  // limits: [N, 2] the largest score and kappa relative to it; support: null if nobody asks.
+  void (*attend)(const Image<Real>&, const PackedKeys&, Scratch&, int64_t first, int count,
+                 Real* out, Real* limits, const Support<Real>* support);
+  // Gradients of the scores and of the queries at the places [first, last).
+  void (*differentiate_queries)(const Image<Real>&, const Real* grad, const Support<Real>&,
+                                int64_t first, int64_t last, const int64_t* offsets,
+                                Real* d_scores, Real* d_query);
+  // Adds the gradients of the keys [first, last) and of their values.
+  void (*differentiate_keys)(const Image<Real>&, const Real* grad, const Columns<Real>&,
+                             int64_t first, int64_t last, Real* d_key, Real* d_value);
+};
+
+struct Kernels {
+  const char* name;
+  int channels_per_word;  // 2: bf16 pairs; 1: float32
+  int word_multiple;      // W is a multiple of this
+  int tiles_per_group;    // query tiles that share a pass over the keys
+  RealKernels<float> for_float;
+  RealKernels<double> for_double;
+
+  template <class Real>
+  const RealKernels<Real>& of() const;
+};
+
+template <>
+inline const RealKernels<float>& Kernels::of<float>() const {
+  return for_float;
+}
+template <>
+inline const RealKernels<double>& Kernels::of<double>() const {
+  return for_double;
+}
 
 }  // namespace hspan

@@ -1,0 +1,78 @@
+// Step 3, bound: a lower bound of kappa from the block maxima, for sixteen queries at once.
+//
+// f(kappa) = sum max(s - kappa, 0) - 1 is convex and falling, so a Newton step from anywhere lands
+// at or below its root, and steps from below climb towards it. The root for a subset of the scores
+// never exceeds the root for all of them: more scores can only raise the level at which the excess
+// sums to 1. Block maxima are such a subset, and they hold what matters.
+#pragma once
+
+#include "simd.h"
+
+namespace hspan::HSPAN_ISA {
+
+HSPAN_INLINE Lanes largest(const float* rows, int64_t count) {
+  Lanes a = load(rows), b = a;
+  int64_t r = 1;
+  for (; r + 2 <= count; r += 2) {
+    a = max(a, load(rows + r * kLanes));
+    b = max(b, load(rows + (r + 1) * kLanes));
+  }
+  if (r < count) a = max(a, load(rows + r * kLanes));
+  return max(a, b);
+}
+
+// One Newton step from kappa, which must lie below the largest score of every lane.
+HSPAN_INLINE Lanes newton_step(const float* rows, int64_t count, Lanes kappa) {
+  const Lanes zero = broadcast(0.f), one = broadcast(1.f);
+  Lanes excess0 = zero, excess1 = zero, number0 = zero, number1 = zero;
+  int64_t r = 0;
+  for (; r + 2 <= count; r += 2) {
+    const Lanes a = load(rows + r * kLanes), b = load(rows + (r + 1) * kLanes);
+    excess0 = excess0 + max(a - kappa, zero);
+    excess1 = excess1 + max(b - kappa, zero);
+    number0 = number0 + exceeds(a, kappa);
+    number1 = number1 + exceeds(b, kappa);
+  }
+  if (r < count) {
+    const Lanes a = load(rows + r * kLanes);
+    excess0 = excess0 + max(a - kappa, zero);
+    number0 = number0 + exceeds(a, kappa);
+  }
+  return kappa + (excess0 + excess1 - one) / max(number0 + number1, one);
+}
+
+// Climbs from a lower bound; stops after some steps or when no lane moves any more.
+HSPAN_INLINE Lanes climb(const float* rows, int64_t count, Lanes kappa, int steps) {
+  for (int i = 0; i < steps; i++) {
+    const Lanes next = max(kappa, newton_step(rows, count, kappa));
+    const bool moved = exceeding(next, kappa) != 0;
+    kappa = next;
+    if (!moved) break;
+  }
+  return kappa;
+}
+
+// A value that at least k of the rows exceed, lane by lane, or lower where there are fewer than k.
+// By bisection between lower and the largest, counting.
+HSPAN_INLINE Lanes below_kth(const float* rows, int64_t count, Lanes lower, Lanes top, int64_t k) {
+  const Lanes wanted = broadcast(static_cast<float>(k) - 0.5f), half = broadcast(0.5f);
+  const auto enough = [&](Lanes level) {
+    Lanes number = broadcast(0.f);
+    for (int64_t r = 0; r < count; r++)
+      number = number + exceeds(load(rows + r * kLanes), level);
+    return exceeds(number, wanted);
+  };
+  Lanes low = lower, high = top;
+  const Lanes possible = enough(low);
+  if (!exceeding(possible, broadcast(0.5f))) return lower;
+  for (int i = 0; i < 12; i++) {
+    const Lanes middle = (low + high) * half, yes = enough(middle);
+    low = low + (middle - low) * yes;
+    high = middle + (high - middle) * yes;
+  }
+  // low + (middle - low) may round above middle: step back by more than that.
+  low = low - broadcast(1e-6f) * max(low, broadcast(0.f) - low);
+  return lower + (max(low, lower) - lower) * possible;
+}
+
+}  // namespace hspan::HSPAN_ISA

@@ -1,0 +1,64 @@
+// The forward pass: shares the work out among threads; the work itself is in attend.h.
+#include <algorithm>
+#include <new>
+#include <vector>
+
+#include "dispatch.h"
+#include "hspan.h"
+#include "order.h"
+#include "plan.h"
+#include "threads.h"
+
+namespace hspan {
+namespace {
+
+template <class Real>
+int forward(const hspan_call& call, void* out, int64_t* used) {
+  const Kernels& kernels = choose(call.level);
+  const RealKernels<Real>& real = kernels.of<Real>();
+  const Buffer<int32_t> query_order = square_order(call.queries, call.width);
+  const Buffer<int32_t> key_order = square_order(call.keys, call.width);
+
+  std::vector<KeyStore> stores;
+  for (int64_t b = 0; b < call.batch; b++) {
+    const Image<Real> image = image_of<Real>(call, b, query_order.data(), key_order.data());
+    stores.push_back(pack(kernels, real, image, call.threads));
+    if (!stores.back().finite) return HSPAN_KEYS_NOT_FINITE;
+    used[b] = 0;
+  }
+
+  // Small images give a thread fewer tiles at a time, lest one thread be left with all the work.
+  const int64_t tiles = blocks_of(call.queries);
+  const int64_t fair = tiles * call.batch / (4 * static_cast<int64_t>(call.threads));
+  const int group = static_cast<int>(
+      std::clamp<int64_t>(fair, std::min(3, kernels.tiles_per_group), kernels.tiles_per_group));
+  const int64_t groups = (tiles + group - 1) / group;
+  std::vector<Workspace> workspaces;
+  for (int t = 0; t < call.threads; t++)
+    workspaces.emplace_back(stores[0].packed, call.channels, group, sizeof(Real));
+#pragma omp parallel for num_threads(call.threads) if (call.threads > 1) schedule(dynamic, 1)
+  for (int64_t item = 0; item < call.batch * groups; item++) {
+    const int64_t b = item / groups, first = item % groups * group;
+    const Image<Real> image = image_of<Real>(call, b, query_order.data(), key_order.data());
+    const Support<Real> support = support_of<Real>(call, b, used + b);
+    real.attend(image, stores[static_cast<std::size_t>(b)].packed,
+                workspaces[static_cast<std::size_t>(thread_index())].scratch, first,
+                static_cast<int>(std::min<int64_t>(group, tiles - first)),
+                static_cast<Real*>(out) + b * call.queries * call.value_channels,
+                static_cast<Real*>(call.limits) + b * call.queries * 2,
+                call.capacity ? &support : nullptr);
+  }
+  return HSPAN_DONE;
+}
+
+}  // namespace
+}  // namespace hspan
+
+int hspan_forward(const hspan_call* call, void* out, int64_t* used) {
+  try {
+    return call->real_bytes == 8 ? hspan::forward<double>(*call, out, used)
+                                 : hspan::forward<float>(*call, out, used);
+  } catch (const std::bad_alloc&) {
+    return HSPAN_OUT_OF_MEMORY;
+  }
+}

@@ -1,0 +1,86 @@
+// What both passes prepare: the keys, packed, and the memory that threads work in.
+#pragma once
+
+#include <algorithm>
+#include <vector>
+
+#include "image.h"
+#include "memory.h"
+
+namespace hspan {
+
+// Packed keys of an image, with the memory that they live in.
+struct KeyStore {
+  Buffer<uint32_t> words;
+  Buffer<double> mean;
+  PackedKeys packed;
+  bool finite;
+};
+
+template <class Real>
+KeyStore pack(const Kernels& kernels, const RealKernels<Real>& real, const Image<Real>& image,
+              int threads) {
+  KeyStore store;
+  const int64_t per_word = kernels.channels_per_word, multiple = kernels.word_multiple;
+  const int64_t words = (image.channels + per_word - 1) / per_word;
+  PackedKeys& keys = store.packed;
+  keys.words_per_key = (words + multiple - 1) / multiple * multiple;
+  keys.blocks = blocks_of(image.keys);
+  store.words = Buffer<uint32_t>(keys.blocks * kLanes * keys.words_per_key);
+  store.mean = Buffer<double>(image.channels);
+  keys.words = store.words.data();
+  keys.mean = store.mean.data();
+  std::fill_n(store.mean.data(), image.channels, 0.0);
+  real.sum_columns(image.key, image.keys, image.channels, store.mean.data());
+  for (int64_t c = 0; c < image.channels; c++)
+    store.mean[c] /= static_cast<double>(image.keys);
+
+  constexpr int64_t kBlocksAtOnce = 16;  // packed in one go by one thread
+  double norm = 0, error = 0;
+  bool finite = true;
+  const int64_t chunks = (keys.blocks + kBlocksAtOnce - 1) / kBlocksAtOnce;
+#pragma omp parallel for num_threads(threads) if (threads > 1) schedule(static) \
+    reduction(max : norm, error) reduction(&& : finite)
+  for (int64_t chunk = 0; chunk < chunks; chunk++) {
+    const int64_t first = chunk * kBlocksAtOnce;
+    const int64_t last = std::min(first + kBlocksAtOnce, keys.blocks);
+    finite = real.pack_keys(image, keys, first, last, &norm, &error) && finite;
+  }
+  keys.norm = norm;
+  keys.error = error;
+  store.finite = finite;
+  return store;
+}
+
+// Owns what a Scratch points to.
+class Workspace {
+ public:
+  Workspace(const PackedKeys& keys, int64_t channels, int tiles, int64_t real_bytes)
+      : lanes_(tiles * keys.words_per_key * kLanes),
+        errors_(tiles * kLanes),
+        maxima_(tiles * keys.blocks * kLanes),
+        rows_((keys.blocks * kLanes + 64) * kLanes),
+        row_places_(keys.blocks * kLanes + 64),
+        hits_(keys.blocks),
+        candidates_(keys.blocks * kLanes * kLanes),
+        scores_(keys.blocks * kLanes),
+        selection_(keys.blocks * kLanes),
+        wide_(channels),
+        weights_(keys.blocks * kLanes * real_bytes),
+        scratch{lanes_.data(),  errors_.data(),     maxima_.data(), rows_.data(),
+                row_places_.data(), hits_.data(),   candidates_.data(), scores_.data(),
+                selection_.data(),  wide_.data(),   weights_.data(), 0.25f} {}
+
+ private:
+  Buffer<uint32_t> lanes_;
+  Buffer<double> errors_;
+  Buffer<float> maxima_, rows_;
+  Buffer<int32_t> row_places_, hits_, candidates_;
+  Buffer<double> scores_, selection_, wide_;
+  Buffer<char> weights_;
+
+ public:
+  Scratch scratch;
+};
+
+}  // namespace hspan

@@ -1,0 +1,127 @@
+// Steps 5 and 6, rescore and threshold: one query's candidates, exactly.
+//
+// Candidates are few, so their scores are computed again from the unrounded inputs, with products
+// and sums in double, and kappa is solved on them: what the screen rounded leaves no trace.
+#pragma once
+
+#include "simd.h"
+
+namespace hspan::HSPAN_ISA {
+
+constexpr int kSums = 8;  // independent partial sums: one register of doubles
+
+HSPAN_INLINE double total_of(const double (&s)[kSums]) {
+  return ((s[0] + s[4]) + (s[1] + s[5])) + ((s[2] + s[6]) + (s[3] + s[7]));
+}
+
+template <class Real>
+HSPAN_INLINE double score(const double* query, const Real* key, int64_t channels) {
+  double s[kSums] = {}, t[kSums] = {};
+  int64_t c = 0;
+  for (; c + 2 * kSums <= channels; c += 2 * kSums) {
+    for (int u = 0; u < kSums; u++) s[u] += query[c + u] * static_cast<double>(key[c + u]);
+    for (int u = 0; u < kSums; u++)
+      t[u] += query[c + kSums + u] * static_cast<double>(key[c + kSums + u]);
+  }
+  for (; c < channels; c++) s[c % kSums] += query[c] * static_cast<double>(key[c]);
+  for (int u = 0; u < kSums; u++) s[u] += t[u];
+  return total_of(s);
+}
+
+// Scores of the candidates; in the range of Real, as a product in Real would be.
+template <class Real>
+void rescore(const Image<Real>& image, int64_t query, const int32_t* candidates, int64_t count,
+             double* wide, double* scores) {
+  const Real* q = image.query + query * image.channels;
+  for (int64_t c = 0; c < image.channels; c++) wide[c] = q[c];
+  for (int64_t j = 0; j < count; j++) {
+    if (j + 6 < count)
+      prefetch(image.key + candidates[j + 6] * image.channels,
+               image.channels * static_cast<int64_t>(sizeof(Real)));
+    scores[j] = score(wide, image.key + candidates[j] * image.channels, image.channels);
+  }
+}
+
+struct Threshold {
+  double top;    // the largest score
+  double kappa;  // relative to it
+};
+
+// Solves kappa on scores relative to their largest; lower is a lower bound of it, at least -1.
+inline double solve(const double* relative, int64_t count, double lower) {
+  double kappa = lower;
+  for (int i = 0; i < 100; i++) {
+    double excess = 0, number = 0;
+#pragma omp simd reduction(+ : excess, number)
+    for (int64_t j = 0; j < count; j++) {
+      const double x = relative[j] - kappa;
+      excess += x > 0 ? x : 0;
+      number += x > 0 ? 1 : 0;
+    }
+    const double next = kappa + (excess - 1) / number;
+    if (!(next > kappa)) break;
+    kappa = next;
+  }
+  return kappa;
+}
+
+// The k-th largest value, k from 1; values are rearranged. Hoare's selection.
+inline double kth_largest(double* values, int64_t count, int64_t k) {
+  int64_t low = 0, high = count - 1;
+  const int64_t place = k - 1;
+  while (low < high) {
+    const double pivot = values[low + (high - low) / 2];
+    int64_t i = low, j = high;
+    while (i <= j) {
+      while (values[i] > pivot) i++;
+      while (values[j] < pivot) j--;
+      if (i <= j) {
+        const double swapped = values[i];
+        values[i++] = values[j];
+        values[j--] = swapped;
+      }
+    }
+    if (place <= j) {
+      high = j;
+    } else if (place >= i) {
+      low = i;
+    } else {
+      break;
+    }
+  }
+  return values[place];
+}
+
+// Turns scores into weights, in place; returns the threshold, NaN where there is none.
+inline Threshold threshold(double* scores, int64_t count, int64_t topk, double lower,
+                           double* selection) {
+  const double nan = __builtin_nan("");
+  double top = -__builtin_inf();
+  bool defined = true;
+  for (int64_t j = 0; j < count; j++) {
+    defined = defined && scores[j] < __builtin_inf();  // false for NaN as well
+    top = larger(top, scores[j]);
+  }
+  if (!defined || !(top > -__builtin_inf())) return {nan, nan};
+  for (int64_t j = 0; j < count; j++) scores[j] -= top;
+  double kappa = solve(scores, count, larger(-1.0, lower));
+  if (topk > 0 && topk < count) {
+    int64_t support = 0;
+    for (int64_t j = 0; j < count; j++) support += scores[j] > kappa;
+    if (support > topk) {  // else all of the support is among the k largest already
+      __builtin_memcpy(selection, scores, static_cast<uint64_t>(count) * sizeof(double));
+      const double kth = kth_largest(selection, count, topk);
+      int64_t above = 0;
+      for (int64_t j = 0; j < count; j++) above += scores[j] > kth;
+      int64_t ties = topk - above;  // of equal scores at the edge, the first ones count
+      for (int64_t j = 0; j < count; j++)
+        if (scores[j] < kth || (scores[j] == kth && ties-- <= 0)) scores[j] = -__builtin_inf();
+      kappa = solve(scores, count, -1.0);
+    }
+  }
+#pragma omp simd
+  for (int64_t j = 0; j < count; j++) scores[j] = scores[j] > kappa ? scores[j] - kappa : 0;
+  return {top, kappa};
+}
+
+}  // namespace hspan::HSPAN_ISA
