@@ -142,7 +142,7 @@ def _print_case(case: Case, console: Console) -> None:
     weighed = any(r.extra_mib is not None or r.memory_skipped for r in case.results)
     table = Table(title=title, title_justify="left")
     table.add_column("method")
-    for name in ("ms", "× ours", "runs", *(["MiB"] if weighed else [])):
+    for name in ("ms", "× ours", "error", *(["MiB"] if weighed else [])):
         table.add_column(name, justify="right")
     table.add_column("remarks")
     for result in case.results:
@@ -151,7 +151,7 @@ def _print_case(case: Case, console: Console) -> None:
             result.title,
             ("~" if result.extrapolated else "") + _number(result.milliseconds),
             _number(result.ratio),
-            str(result.repetitions or "-"),
+            "-" if result.relative_error is None else f"{result.relative_error:.1e}",
             *memory,
             _remarks(result, weighed),
         )
@@ -169,11 +169,9 @@ def _remarks(result: Result, weighed: bool) -> str:
         return result.skipped
     remarks: list[str] = []
     if result.extrapolated:
-        remarks.append(f"from {result.rows:,} queries")
+        remarks.append(f"{result.rows:,} queries")
     if result.tile is not None and result.rows > result.tile:
         remarks.append(f"{result.tile:,} at a time")
-    if result.relative_error is not None:
-        remarks.append(f"error {result.relative_error:.1e}")
     if weighed and result.memory_skipped:
         remarks.append(f"memory: {result.memory_skipped}")
     return "; ".join(remarks)
@@ -194,8 +192,8 @@ def _print_machine(report: AttentionReport, console: Console) -> None:
         f"{machine['processor']}: cores {machine['cores']}, threads {machine['threads']}; {flags}",
         _kernel(machine),
         versions,
-        "medians of runs that alternate in one process; × ours: time over that of hspan; ~: scaled "
-        "from some of the queries; --json has the whole protocol",
+        "medians of runs that alternate in one process; × ours: time over that of hspan; error: "
+        "relative, against float64; ~: scaled from some of the queries; --json has the protocol",
     ):
         console.print(line, markup=False, soft_wrap=True)
 

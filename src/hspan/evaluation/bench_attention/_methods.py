@@ -160,26 +160,24 @@ METHODS: Mapping[str, Method] = MappingProxyType(
     {
         OURS: Method(title="hspan", attend=_hspa, exact=True),
         "released": Method(
-            title="released program, fp32",
+            title="released, fp32",
             attend=_released,
             exact=True,
             matrices=(FORWARD_MATRICES, BACKWARD_MATRICES),
         ),
         "sdpa-fp32": Method(
-            title="softmax (SDPA), fp32", attend=_softmax, prepare=_for_fused_softmax
+            title="SDPA softmax, fp32", attend=_softmax, prepare=_for_fused_softmax
         ),
         "sdpa-bf16": Method(
-            title="softmax (SDPA), bf16",
+            title="SDPA softmax, bf16",
             attend=_softmax,
             prepare=partial(_for_fused_softmax, dtype=torch.bfloat16),
         ),
         "tiles": _backend("hspan, dense tiles", "tiles"),
         "screened": _backend("hspan, torch only", SCREENED),
-        "product-fp32": Method(
-            title="bare product and scan, fp32", attend=_product, backward=False
-        ),
+        "product-fp32": Method(title="product and scan, fp32", attend=_product, backward=False),
         "product-bf16": Method(
-            title="bare product and scan, bf16",
+            title="product and scan, bf16",
             attend=_product,
             prepare=_in_bf16,
             backward=False,
