@@ -127,6 +127,7 @@ class Recovered {
       workspaces_.emplace_back(keys_.packed, image.channels, tiles_, sizeof(Real));
   }
 
+  bool keys_finite() const { return keys_.finite; }
   int64_t places_at_once() const { return static_cast<int64_t>(threads_) * tiles_ * kLanes; }
 
   Support<Real> find(Image<Real> image, int64_t first, int64_t last) {
@@ -155,8 +156,9 @@ class Recovered {
   std::vector<Workspace> workspaces_;
 };
 
+// Returns false where supports had to be found again and the keys aren't finite.
 template <class Real>
-void backward_image(const Kernels& kernels, const Image<Real>& image,
+bool backward_image(const Kernels& kernels, const Image<Real>& image,
                     const Support<Real>& support, const Gradients<Real>& gradients, int threads) {
   const RealKernels<Real>& real = kernels.of<Real>();
   std::fill_n(gradients.key, image.keys * image.channels, Real{0});
@@ -172,14 +174,16 @@ void backward_image(const Kernels& kernels, const Image<Real>& image,
       differentiate(real, image, support, gradients, first, last, offsets.data(), threads);
       first = last;
     }
-    return;
+    return true;
   }
   Recovered<Real> recovered(kernels, real, image, threads);
+  if (!recovered.keys_finite()) return false;
   for (int64_t first = 0; first < image.queries; first += recovered.places_at_once()) {
     const int64_t last = std::min(first + recovered.places_at_once(), image.queries);
     differentiate(real, image, recovered.find(image, first, last), gradients, first, last,
                   offsets.data(), threads);
   }
+  return true;
 }
 
 template <class Real>
@@ -189,26 +193,27 @@ int backward(const hspan_call& call, const void* grad, void* d_query, void* d_ke
   const Buffer<int32_t> key_order = square_order(call.keys, call.width);
   // Whole images to every thread where there are enough: nothing is shared then.
   const bool outside = call.batch >= call.threads && call.threads > 1;
-  bool failed = false;
+  bool failed = false, finite = true;
 #pragma omp parallel for num_threads(call.threads) if (outside) schedule(dynamic, 1) \
-    reduction(|| : failed)
+    reduction(|| : failed) reduction(&& : finite)
   for (int64_t b = 0; b < call.batch; b++) {
     const auto part = [b](void* matrix, int64_t rows, int64_t columns) {
       return static_cast<Real*>(matrix) + b * rows * columns;
     };
     const Image<Real> image = image_of<Real>(call, b, query_order.data(), key_order.data());
     try {
-      backward_image(kernels, image, support_of<Real>(call, b, nullptr),
-                     {static_cast<const Real*>(grad) + b * call.queries * call.value_channels,
-                      part(d_query, call.queries, call.channels),
-                      part(d_key, call.keys, call.channels),
-                      part(d_value, call.keys, call.value_channels)},
-                     outside ? 1 : call.threads);
+      const Gradients<Real> gradients{
+          static_cast<const Real*>(grad) + b * call.queries * call.value_channels,
+          part(d_query, call.queries, call.channels), part(d_key, call.keys, call.channels),
+          part(d_value, call.keys, call.value_channels)};
+      finite = backward_image(kernels, image, support_of<Real>(call, b, nullptr), gradients,
+                              outside ? 1 : call.threads) &&
+               finite;
     } catch (const std::bad_alloc&) {
       failed = true;
     }
   }
-  return failed ? HSPAN_OUT_OF_MEMORY : HSPAN_DONE;
+  return failed ? HSPAN_OUT_OF_MEMORY : finite ? HSPAN_DONE : HSPAN_KEYS_NOT_FINITE;
 }
 
 }  // namespace

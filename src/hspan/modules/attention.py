@@ -103,7 +103,8 @@ class HSPA(_NonLocal):
         if self.topk == 0:
             return x
         query, key, value = self.tokens(x)
-        mixed = hspa_attention(query, key, value, topk=self.topk, backend=self.backend)
+        width = -(-x.shape[-1] // self.patch)
+        mixed = hspa_attention(query, key, value, topk=self.topk, width=width, backend=self.backend)
         return self._add(x, mixed)
 
     def extra_repr(self) -> str:

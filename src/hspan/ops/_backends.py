@@ -20,11 +20,19 @@ class Kernel(Protocol):
 
     Shapes: query [B, N, C], key [B, M, C], value [B, M, D], limits [B, N, 2]: each query's largest
     score and its kappa relative to that, in the threshold's dtype, for the backward to reuse.
-    topk is None or below M.
+    topk is None or below M. width is that of the image whose pixels the tokens are, or 0: a hint.
+    support is memory, possibly none, in which the forward pass may keep what the backward pass
+    then finds again. A kernel is free to leave both alone.
     """
 
     def forward(
-        self, query: Tensor, key: Tensor, value: Tensor, topk: int | None
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        topk: int | None,
+        width: int,
+        support: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """Return the output [B, N, D] in the dtype of value, and limits."""
         ...
@@ -36,7 +44,9 @@ class Kernel(Protocol):
         key: Tensor,
         value: Tensor,
         limits: Tensor,
+        support: Tensor,
         topk: int | None,
+        width: int,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return the gradients of query, key and value, each in its input's dtype."""
         ...
@@ -66,22 +76,49 @@ def _only_processors(call: Call) -> str | None:
     return None if call.device == "cpu" else f"runs on processors, the tensors are on {call.device}"
 
 
+def _no_native(call: Call) -> str | None:
+    if reason := _only_processors(call):
+        return reason
+    from hspan.ops import _library
+
+    return _library.why_missing() or None
+
+
 def _not_built(call: Call) -> str:
     return "no Triton kernel is part of this version; 'tiles' runs on every device"
 
 
 BACKENDS: dict[str, Backend] = {
     "triton": Backend(_not_built, _module("_triton")),
-    "cpu": Backend(_only_processors, _module("_cpu")),
+    "native": Backend(_no_native, _module("_native")),
+    "screened": Backend(_only_processors, _module("_screened")),
     "tiles": Backend(lambda call: None, _module("_tiles")),
     "reference": Backend(lambda call: None, _module("_reference")),
 }
 
+CPU = ("native", "screened")  # "cpu": the processor's kernel, as compiled code where there is any
+
+
+# Weights a query may keep for the backward pass, on average over its image; where there are more,
+# the backward pass finds them again. Memory is taken only as it is filled.
+_KEPT_PER_QUERY = 256
+
+
+def support_capacity(queries: int, keys: int) -> int:
+    """Return how many weights an image may keep."""
+    kept = torch.sym_min(keys, _KEPT_PER_QUERY)  # sizes may be symbolic, hence not min
+    return queries * kept  # pyright: ignore[reportReturnType]
+
+
+def support_bytes(batch: int, queries: int, keys: int, dtype: torch.dtype) -> int:
+    """Return how many bytes keep the supports of a call whose computations run in dtype."""
+    return batch * (queries * 12 + support_capacity(queries, keys) * (4 + dtype.itemsize))
+
 
 def check_name(name: str) -> None:
-    """Raise UsageError unless ``name`` is "auto" or in the table."""
-    if name != "auto" and name not in BACKENDS:
-        raise UsageError(f"unknown backend {name!r}: choose from auto, {', '.join(BACKENDS)}")
+    """Raise UsageError unless ``name`` is "auto", "cpu" or in the table."""
+    if name not in ("auto", "cpu", *BACKENDS):
+        raise UsageError(f"unknown backend {name!r}: choose from auto, cpu, {', '.join(BACKENDS)}")
 
 
 def pick(call: Call, name: str) -> Kernel:
@@ -92,8 +129,16 @@ def pick(call: Call, name: str) -> Kernel:
         UsageError: no backend has that name.
     """
     check_name(name)
-    if name == "auto":
-        name = next(n for n, backend in BACKENDS.items() if not backend.why_not(call))
+    if name in ("auto", "cpu"):
+        choice = BACKENDS if name == "auto" else CPU
+        usable = [n for n in choice if not BACKENDS[n].why_not(call)]
+        if not usable:
+            raise BackendUnavailable(f"backend {name!r}: {_only_processors(call)}")
+        name = usable[0]
+        if name == "screened":
+            from hspan.ops import _library
+
+            _library.say_missing_once()
     elif reason := BACKENDS[name].why_not(call):
         raise BackendUnavailable(f"backend {name!r}: {reason}")
     return BACKENDS[name].load()

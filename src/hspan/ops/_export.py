@@ -47,13 +47,20 @@ def _soft_threshold(scores: Tensor, dim: int, topk: int | None) -> Tensor:
 
 
 def _attention(
-    query: Tensor, key: Tensor, value: Tensor, topk: int | None, backend: str
-) -> tuple[Tensor, Tensor]:
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    topk: int | None,
+    width: int,
+    keep: bool,
+    backend: str,
+) -> tuple[Tensor, Tensor, Tensor]:
     dtype = torch.promote_types(query.dtype, torch.float32)
     scores = query.to(dtype) @ key.to(dtype).transpose(-1, -2)  # [B, N, M]
     weights = _soft_threshold(scores, -1, topk)
-    limits = torch.zeros_like(scores[..., :2])  # only the backward reads them
-    return (weights.to(value.dtype) @ value), limits
+    # Only the backward pass reads the other two.
+    limits = torch.zeros_like(scores[..., :2])
+    return (weights.to(value.dtype) @ value), limits, limits.new_zeros(0, dtype=torch.uint8)
 
 
 def export_decompositions() -> dict[Any, Callable[..., Any]]:

@@ -14,7 +14,9 @@ def _scores(query: Tensor, key: Tensor) -> Tensor:
     return query.to(dtype) @ key.to(dtype).transpose(1, 2)  # [B, N, M]
 
 
-def forward(query: Tensor, key: Tensor, value: Tensor, topk: int | None) -> tuple[Tensor, Tensor]:
+def forward(
+    query: Tensor, key: Tensor, value: Tensor, topk: int | None, width: int, support: Tensor
+) -> tuple[Tensor, Tensor]:
     """Eq. (8) as it stands; see ``_backends.Kernel``."""
     scores = _scores(query, key)
     weights = soft_threshold(scores, dim=-1, topk=topk)
@@ -25,14 +27,21 @@ def forward(query: Tensor, key: Tensor, value: Tensor, topk: int | None) -> tupl
 
 
 def backward(
-    grad: Tensor, query: Tensor, key: Tensor, value: Tensor, limits: Tensor, topk: int | None
+    grad: Tensor,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    limits: Tensor,
+    support: Tensor,
+    topk: int | None,
+    width: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Eq. (19) on the dense matrix; see ``_backends.Kernel``."""
     weights = soft_threshold(_scores(query, key), dim=-1, topk=topk)
-    support = (weights > 0).to(weights.dtype)
+    member = (weights > 0).to(weights.dtype)
     r = grad.to(weights.dtype) @ value.to(weights.dtype).transpose(1, 2)  # [B, N, M]
-    mean = (support * r).sum(-1, keepdim=True) / support.sum(-1, keepdim=True)
-    d_scores = support * (r - mean)
+    mean = (member * r).sum(-1, keepdim=True) / member.sum(-1, keepdim=True)
+    d_scores = member * (r - mean)
     d_query = d_scores @ key.to(weights.dtype)
     d_key = d_scores.transpose(1, 2) @ query.to(weights.dtype)
     d_value = weights.transpose(1, 2) @ grad.to(weights.dtype)

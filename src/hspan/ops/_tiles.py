@@ -80,7 +80,9 @@ def tile_gradients(
     return d_scores @ key, d_scores.transpose(1, 2) @ query, d_value
 
 
-def forward(query: Tensor, key: Tensor, value: Tensor, topk: int | None) -> tuple[Tensor, Tensor]:
+def forward(
+    query: Tensor, key: Tensor, value: Tensor, topk: int | None, width: int, support: Tensor
+) -> tuple[Tensor, Tensor]:
     """See ``_backends.Kernel``."""
     dtype = compute_dtype(query.dtype)
     batch, queries, _ = query.shape
@@ -94,7 +96,14 @@ def forward(query: Tensor, key: Tensor, value: Tensor, topk: int | None) -> tupl
 
 
 def backward(
-    grad: Tensor, query: Tensor, key: Tensor, value: Tensor, limits: Tensor, topk: int | None
+    grad: Tensor,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    limits: Tensor,
+    support: Tensor,
+    topk: int | None,
+    width: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """See ``_backends.Kernel``; scores are computed again rather than kept."""
     dtype = limits.dtype

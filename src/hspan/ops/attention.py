@@ -9,12 +9,14 @@ The attention is one ``torch.library`` operator, so ``torch.compile`` and ``torc
 node whatever the backend; ``hspan.ops.export_decompositions`` opens it for exporters.
 """
 
+from typing import Any, cast
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from hspan.errors import UsageError
-from hspan.ops._backends import Call, check_name, pick
+from hspan.ops._backends import Call, check_name, pick, support_bytes
 from hspan.ops.soft_threshold import compute_dtype
 
 
@@ -24,6 +26,7 @@ def hspa_attention(
     value: Tensor,
     *,
     topk: int | None = None,
+    width: int | None = None,
     backend: str = "auto",
 ) -> Tensor:
     """Sparse attention, Eq. (8): soft thresholding of the similarities instead of softmax.
@@ -36,21 +39,31 @@ def hspa_attention(
         key: [B, M, C], in the dtype of query.
         value: [B, M, D].
         topk: the number of largest scores of a query that take part; None is exact.
-        backend: "auto", or one of "triton", "cpu", "tiles", "reference".
+        width: of the image whose pixels the tokens are, row by row. Changes nothing but the speed:
+            neighbours look at the same keys, and the compiled kernel takes them together.
+        backend: "auto"; "cpu" for the processor's kernel, compiled or else in pure torch; or one
+            of "triton", "native" (compiled only), "screened", "tiles", "reference".
 
     Returns:
         [B, N, D], in the dtype of value. A query whose scores hold NaN or ``+inf``, or nothing
         but ``-inf``, yields NaN in its own row alone.
 
     Raises:
-        UsageError: shapes, dtypes or devices don't fit together, or ``topk`` < 1.
+        UsageError: shapes, dtypes or devices don't fit together, or ``topk`` or ``width`` < 1.
         BackendUnavailable: the named backend can't take these tensors, with the reason.
     """
     _validate(query, key)
     _validate_value(key, value)
     topk = _effective(topk, key)
     check_name(backend)
-    out, _ = torch.ops.hspan.attention.default(query, key, value, topk, backend)
+    if width is not None and width < 1:
+        raise UsageError(f"width must be at least 1 or None, got {width}")
+    keep = torch.is_grad_enabled() and (
+        query.requires_grad or key.requires_grad or value.requires_grad
+    )
+    out, _, _ = torch.ops.hspan.attention.default(
+        query, key, value, topk, width or 0, keep, backend
+    )
     return out
 
 
@@ -103,11 +116,10 @@ def attention_support(
     Raises:
         UsageError: as in ``hspa_attention``.
     """
-    from hspan.ops import _cpu
-
     _validate(query, key)
+    kernel = cast(Any, pick(Call("cpu", query.dtype), "cpu"))
     with torch.no_grad():
-        parts = _cpu.support(query.cpu(), key.cpu(), _effective(topk, key))
+        parts = kernel.support(query.cpu(), key.cpu(), _effective(topk, key))
     return tuple(part.to(query.device) for part in parts)  # pyright: ignore[reportReturnType]
 
 
@@ -151,30 +163,55 @@ def _effective(topk: int | None, key: Tensor) -> int | None:
 # Defined by hand as in ``soft_threshold``, so that nothing imports torch's compiler.
 torch.library.define(
     "hspan::attention",
-    "(Tensor query, Tensor key, Tensor value, int? topk, str backend) -> (Tensor, Tensor)",
+    "(Tensor query, Tensor key, Tensor value, int? topk, SymInt width, bool keep, str backend)"
+    " -> (Tensor, Tensor, Tensor)",
 )
 torch.library.define(
     "hspan::attention_backward",
-    "(Tensor grad, Tensor query, Tensor key, Tensor value, Tensor limits, int? topk, str backend)"
-    " -> (Tensor, Tensor, Tensor)",
+    "(Tensor grad, Tensor query, Tensor key, Tensor value, Tensor limits, Tensor support,"
+    " int? topk, SymInt width, str backend) -> (Tensor, Tensor, Tensor)",
 )
 
 
 @torch.library.impl("hspan::attention", "default")
 def _attention(
-    query: Tensor, key: Tensor, value: Tensor, topk: int | None, backend: str
-) -> tuple[Tensor, Tensor]:
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    topk: int | None,
+    width: int,
+    keep: bool,
+    backend: str,
+) -> tuple[Tensor, Tensor, Tensor]:
     kernel = pick(Call(query.device.type, query.dtype), backend)
+    support = _support_memory(query, key, value, keep)
     with torch.autocast(query.device.type, enabled=False):  # kernels choose each product's dtype
-        return kernel.forward(query, key, value, topk)
+        out, limits = kernel.forward(query, key, value, topk, width, support)
+    return out, limits, support
+
+
+def _support_memory(query: Tensor, key: Tensor, value: Tensor, keep: bool) -> Tensor:
+    """Memory for the supports, of a size that depends on shapes alone, as compilers want it."""
+    size = 0
+    if keep and query.device.type == "cpu":
+        dtype = torch.promote_types(compute_dtype(query.dtype), compute_dtype(value.dtype))
+        size = support_bytes(query.shape[0], query.shape[1], key.shape[1], dtype)
+    return query.new_empty(size, dtype=torch.uint8)
 
 
 def _attention_shapes(
-    query: Tensor, key: Tensor, value: Tensor, topk: int | None, backend: str
-) -> tuple[Tensor, Tensor]:
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    topk: int | None,
+    width: int,
+    keep: bool,
+    backend: str,
+) -> tuple[Tensor, Tensor, Tensor]:
     batch, queries, _ = query.shape
     limits = query.new_empty(batch, queries, 2, dtype=compute_dtype(query.dtype))
-    return value.new_empty(batch, queries, value.shape[2]), limits
+    support = _support_memory(query, key, value, keep)
+    return value.new_empty(batch, queries, value.shape[2]), limits, support
 
 
 @torch.library.impl("hspan::attention_backward", "default")
@@ -184,12 +221,14 @@ def _attention_backward(
     key: Tensor,
     value: Tensor,
     limits: Tensor,
+    support: Tensor,
     topk: int | None,
+    width: int,
     backend: str,
 ) -> tuple[Tensor, Tensor, Tensor]:
     kernel = pick(Call(query.device.type, query.dtype), backend)
     with torch.autocast(query.device.type, enabled=False):
-        return kernel.backward(grad, query, key, value, limits, topk)
+        return kernel.backward(grad, query, key, value, limits, support, topk, width)
 
 
 def _attention_backward_shapes(
@@ -198,7 +237,9 @@ def _attention_backward_shapes(
     key: Tensor,
     value: Tensor,
     limits: Tensor,
+    support: Tensor,
     topk: int | None,
+    width: int,
     backend: str,
 ) -> tuple[Tensor, Tensor, Tensor]:
     return (
@@ -209,18 +250,20 @@ def _attention_backward_shapes(
 
 
 def _save_inputs(ctx, inputs, output) -> None:  # pyright: ignore
-    query, key, value, ctx.topk, ctx.backend = inputs
-    ctx.save_for_backward(query, key, value, output[1])
+    query, key, value, ctx.topk, ctx.width, _, ctx.backend = inputs
+    _, limits, support = output
+    ctx.save_for_backward(query, key, value, limits, support)
+    ctx.mark_non_differentiable(limits, support)
     ctx.set_materialize_grads(False)
 
 
-def _differentiate(ctx, grad, _grad_limits):  # pyright: ignore
+def _differentiate(ctx, grad, *_):  # pyright: ignore
     if grad is None:
-        return None, None, None, None, None
+        return (None,) * 7
     grads = torch.ops.hspan.attention_backward.default(
-        grad, *ctx.saved_tensors, ctx.topk, ctx.backend
+        grad, *ctx.saved_tensors, ctx.topk, ctx.width, ctx.backend
     )
-    return *grads, None, None
+    return *grads, None, None, None, None
 
 
 torch.library.register_fake("hspan::attention", _attention_shapes)

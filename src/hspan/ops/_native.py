@@ -1,0 +1,187 @@
+"""The compiled kernel for processors: native/ explains how it works; here arrays are handed over.
+
+Half-precision inputs are widened to float32 first. Values and gradients are exact to float32 (to
+float64 where an input is float64), whatever precision the kernel screens in.
+"""
+
+import ctypes
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from hspan.errors import BackendUnavailable
+from hspan.ops import _library, _screened
+from hspan.ops._backends import support_capacity
+from hspan.ops.soft_threshold import compute_dtype
+
+_SMALL = 2**20  # products below which starting a second thread costs more than it saves
+
+_DONE, _KEYS_NOT_FINITE = 0, 1
+
+
+class _Call(ctypes.Structure):
+    """hspan_call in native/hspan.h."""
+
+    _fields_ = [
+        *((name, ctypes.c_int64) for name in ("batch", "queries", "keys")),
+        *((name, ctypes.c_int64) for name in ("channels", "value_channels", "topk", "width")),
+        *((name, ctypes.c_int32) for name in ("real_bytes", "threads", "level", "reserved")),
+        *((name, ctypes.c_void_p) for name in ("query", "key", "value", "limits")),
+        ("capacity", ctypes.c_int64),
+        *((name, ctypes.c_void_p) for name in ("starts", "counts", "indices", "weights")),
+    ]
+
+
+class _Kept(NamedTuple):
+    """Views of the memory that holds the supports of a call."""
+
+    starts: Tensor  # [B, N] int64
+    weights: Tensor  # [B, capacity]
+    counts: Tensor  # [B, N] int32
+    indices: Tensor  # [B, capacity] int32
+
+
+def _views(memory: Tensor, batch: int, queries: int, capacity: int, dtype: torch.dtype) -> _Kept:
+    sizes = (
+        batch * queries * 8,
+        batch * capacity * dtype.itemsize,
+        batch * queries * 4,
+        batch * capacity * 4,
+    )
+    starts, weights, counts, indices = memory.split(sizes)
+    return _Kept(
+        starts.view(torch.int64).view(batch, queries),
+        weights.view(dtype).view(batch, capacity),
+        counts.view(torch.int32).view(batch, queries),
+        indices.view(torch.int32).view(batch, capacity),
+    )
+
+
+def _compiled() -> ctypes.CDLL:
+    library = _library.library()
+    if library is None:
+        raise BackendUnavailable(_library.why_missing())
+    return library
+
+
+def _real(query: Tensor, value: Tensor) -> torch.dtype:
+    return torch.promote_types(compute_dtype(query.dtype), compute_dtype(value.dtype))
+
+
+def _call(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    limits: Tensor | None,
+    kept: _Kept | None,
+    topk: int | None,
+    width: int,
+) -> _Call:
+    batch, queries, channels = query.shape
+    small = batch * queries * key.shape[1] * (channels + value.shape[2]) < _SMALL
+    return _Call(
+        batch=batch,
+        queries=queries,
+        keys=key.shape[1],
+        channels=channels,
+        value_channels=value.shape[2],
+        topk=topk or 0,
+        width=width,
+        real_bytes=query.dtype.itemsize,
+        threads=1 if small else torch.get_num_threads(),
+        level=_library.chosen_level(),
+        query=query.data_ptr(),
+        key=key.data_ptr(),
+        value=value.data_ptr(),
+        limits=None if limits is None else limits.data_ptr(),
+        capacity=0 if kept is None else kept.indices.shape[1],
+        **({} if kept is None else {n: t.data_ptr() for n, t in kept._asdict().items()}),
+    )
+
+
+def _run(function: Any, call: _Call, *tensors: Tensor) -> bool:
+    """Call the library; False where the keys aren't finite, which it leaves to others."""
+    code = function(ctypes.byref(call), *(ctypes.c_void_p(t.data_ptr()) for t in tensors))
+    if code not in (_DONE, _KEYS_NOT_FINITE):
+        raise MemoryError("not enough memory for the attention: use a smaller image or tiles")
+    return code == _DONE
+
+
+def forward(
+    query: Tensor, key: Tensor, value: Tensor, topk: int | None, width: int, support: Tensor
+) -> tuple[Tensor, Tensor]:
+    """See ``_backends.Kernel``."""
+    dtype = _real(query, value)
+    q, k, v = (t.to(dtype).contiguous() for t in (query, key, value))
+    batch, queries, _ = q.shape
+    out = torch.empty(batch, queries, v.shape[2], dtype=dtype)
+    limits = torch.empty(batch, queries, 2, dtype=dtype)
+    if out.shape[:2].numel() == 0:
+        return out.to(value.dtype), limits.to(compute_dtype(query.dtype))
+    kept = None
+    if support.numel():
+        kept = _views(support, batch, queries, support_capacity(queries, k.shape[1]), dtype)
+    used = torch.empty(batch, dtype=torch.int64)
+    call = _call(q, k, v, limits, kept, topk, width)
+    if not _run(_compiled().hspan_forward, call, out, used):
+        if kept is not None:
+            kept.counts.fill_(-1)
+        return _screened.forward(query, key, value, topk, width, support)
+    return out.to(value.dtype), limits.to(compute_dtype(query.dtype))
+
+
+def backward(
+    grad: Tensor,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    limits: Tensor,
+    support: Tensor,
+    topk: int | None,
+    width: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """See ``_backends.Kernel``."""
+    dtype = _real(query, value)
+    g, q, k, v = (t.to(dtype).contiguous() for t in (grad, query, key, value))
+    batch, queries, _ = q.shape
+    gradients = tuple(torch.empty(t.shape, dtype=dtype) for t in (q, k, v))
+    if batch == 0 or queries == 0:
+        return torch.zeros_like(query), torch.zeros_like(key), torch.zeros_like(value)
+    kept = None
+    if support.numel():
+        kept = _views(support, batch, queries, support_capacity(queries, k.shape[1]), dtype)
+    call = _call(q, k, v, None, kept, topk, width)
+    if not _run(_compiled().hspan_backward, call, g, *gradients):
+        return _screened.backward(grad, query, key, value, limits, support, topk, width)
+    d_query, d_key, d_value = gradients
+    return d_query.to(query.dtype), d_key.to(key.dtype), d_value.to(value.dtype)
+
+
+def support(query: Tensor, key: Tensor, topk: int | None) -> tuple[Tensor, Tensor, Tensor]:
+    """The sparse weights themselves; see ``attention.attention_support``."""
+    dtype = compute_dtype(query.dtype)
+    q, k = (t.to(dtype).contiguous() for t in (query, key))
+    batch, queries, _ = q.shape
+    nothing = torch.empty(batch, k.shape[1], 0, dtype=dtype)
+    limits = torch.empty(batch, queries, 2, dtype=dtype)
+    used = torch.zeros(batch, dtype=torch.int64)
+    capacity = support_capacity(queries, k.shape[1])
+    while True:  # twice at most: then the room needed is known
+        size = batch * (queries * 12 + capacity * (4 + dtype.itemsize))
+        kept = _views(torch.empty(size, dtype=torch.uint8), batch, queries, capacity, dtype)
+        call = _call(q, k, nothing, limits, kept, topk, 0)
+        if batch and queries and not _run(_compiled().hspan_forward, call, nothing, used):
+            return _screened.support(query, key, topk)
+        if batch == 0 or int(used.max()) <= capacity:
+            break
+        capacity = int(used.max())
+    counts = kept.counts.long().flatten()
+    image = torch.arange(batch).repeat_interleave(queries) * capacity
+    ends = counts.cumsum(0)
+    # Entry e of the result is the (e - its query's first)-th of its query's entries.
+    first = image + kept.starts.flatten() - (ends - counts)
+    places = torch.arange(int(counts.sum())) + first.repeat_interleave(counts)
+    ends = ends.view(batch, queries)
+    offsets = torch.cat([ends[:, :1] - counts.view(batch, queries)[:, :1], ends], dim=1)
+    return offsets, kept.indices.flatten()[places].long(), kept.weights.flatten()[places]
