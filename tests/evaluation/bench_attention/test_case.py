@@ -10,6 +10,12 @@ from hspan.evaluation.bench_attention import METHODS, Result, _case
 from hspan.evaluation.bench_attention._case import measure_case, with_ratios
 
 
+@pytest.fixture(autouse=True)
+def few_rows(monkeypatch):
+    """256 of the features' 400 queries are tried first."""
+    monkeypatch.setattr(_case, "_LEAST_ROWS", 256)
+
+
 def measure(methods, features, direction="forward", budget=0.05, memory=False):
     results = measure_case(methods, features, direction, budget=budget, threads=1, memory=memory)
     return {result.method: result for result in results}
@@ -53,7 +59,6 @@ def test_everything_small_is_measured_whole(features):
 
 
 def test_the_slow_is_extrapolated_and_the_slower_left_out(features):
-    """256 of 400 queries are what is tried first."""
     methods = {
         "ours": METHODS["ours"],
         "slow": sleeping(1e-4),  # 40 ms for all queries, 26 ms for the first ones

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -37,6 +39,20 @@ def test_which_are_chosen():
         choose_methods(["flash"])
 
 
+def test_only_all_queries_together_are_an_image(features, monkeypatch):
+    widths = []
+
+    def attention(query, key, value, *, width, backend):
+        widths.append(width)
+        return query
+
+    monkeypatch.setattr("hspan.evaluation.bench_attention._methods.hspa_attention", attention)
+    image = replace(features, width=20)
+    for query in (features.query, features.query[:, :100]):
+        METHODS["ours"].attend(query, features.key, features.value, image)
+    assert widths == [20, None]
+
+
 def test_bytes_of_matrices():
     released, ours = METHODS["released"], METHODS["ours"]
     assert released.matrix_bytes(10, 100, "forward") == 4 * 10 * 100 * 4
@@ -47,7 +63,7 @@ def test_bytes_of_matrices():
 def test_levels_say_why_they_cannot_run(monkeypatch):
     module = "hspan.evaluation.bench_attention._methods"
     monkeypatch.setattr(f"{module}.instruction_sets", lambda: ["portable", "avx2"])
-    assert "lacks amx" in (METHODS["hspan-amx"].why_not() or "")
+    assert METHODS["hspan-amx"].why_not() == "no amx in this machine or build"
     monkeypatch.setattr(f"{module}.instruction_sets", list)
     monkeypatch.setattr(f"{module}.why_missing", lambda: "nothing was compiled")
     assert METHODS["hspan-avx2"].why_not() == "nothing was compiled"

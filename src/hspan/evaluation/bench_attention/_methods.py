@@ -24,8 +24,6 @@ from hspan.ops._library import instruction_sets, why_missing
 Direction = Literal["forward", "forward+saved", "forward+backward"]
 DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
 OURS = "ours"
-# The pure-torch path was called "cpu" before there were compiled kernels.
-SCREENED = "screened" if "screened" in BACKENDS else "cpu"
 LEVELS = ("portable", "avx2", "avx512", "avx512_bf16", "amx")  # of the compiled kernels
 
 # Queries of one tile, where the released algorithm's N×N matrices are more than the memory holds.
@@ -82,7 +80,9 @@ class Method:
 def _hspa(
     query: Tensor, key: Tensor, value: Tensor, features: Features, backend: str = "auto"
 ) -> Tensor:
-    return hspa_attention(query, key, value, backend=backend)
+    whole = query.shape[1] == key.shape[1]  # some queries alone are no image
+    width = features.width if whole else None
+    return hspa_attention(query, key, value, width=width, backend=backend)
 
 
 def _released(query: Tensor, key: Tensor, value: Tensor, features: Features) -> Tensor:
@@ -121,8 +121,6 @@ def _in_bf16(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor,
 
 
 def _backend_why_not(name: str) -> str | None:
-    if name not in BACKENDS:
-        return f"this version has no backend {name!r}"
     return BACKENDS[name].why_not(Call("cpu", torch.float32))
 
 
@@ -140,14 +138,14 @@ def _level_why_not(name: str) -> str | None:
     if not present:
         return why_missing()
     if name not in present:
-        return f"this machine, or the compiled library, lacks {name}"
+        return f"no {name} in this machine or build"
     return _backend_why_not("native")
 
 
 def _level(name: str) -> Method:
     """Our compiled kernels with the instructions of one level and those below it."""
     return Method(
-        title=f"hspan, {name} only",
+        title=f"hspan, {name}",
         attend=partial(_hspa, backend="native"),
         exact=True,
         instruction_set=name,
@@ -174,7 +172,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
             prepare=partial(_for_fused_softmax, dtype=torch.bfloat16),
         ),
         "tiles": _backend("hspan, dense tiles", "tiles"),
-        "screened": _backend("hspan, torch only", SCREENED),
+        "screened": _backend("hspan, torch only", "screened"),
         "product-fp32": Method(title="product and scan, fp32", attend=_product, backward=False),
         "product-bf16": Method(
             title="product and scan, bf16",
