@@ -4,19 +4,19 @@
 #include "collect.h"
 #include "gather.h"
 #include "threshold.h"
+#include "tiles.h"
 
 namespace hspan::HSPAN_ISA {
 
 // Deals the collected rows out: candidates[l] lists the keys that query l has to look at.
-inline void deal(const Collected& found, const int32_t* key_order, int64_t places,
-                 Scratch& scratch, int64_t (&counts)[kLanes]) {
+inline void deal(const Collected& found, int64_t stride, Scratch& scratch,
+                 int64_t (&counts)[kLanes]) {
   for (int l = 0; l < kLanes; l++) counts[l] = 0;
   for (int64_t r = 0; r < found.count; r++) {
-    const int32_t place = scratch.row_places[r];
-    const int32_t key = key_order ? key_order[place] : place;
+    const int32_t key = scratch.row_keys[r];
     for (unsigned m = exceeding(load(scratch.rows + r * kLanes), found.level); m; m &= m - 1) {
       const int l = __builtin_ctz(m);
-      scratch.candidates[l * places + counts[l]++] = key;
+      scratch.candidates[l * stride + counts[l]++] = key;
     }
   }
 }
@@ -26,7 +26,24 @@ void fill_nan(Real* x, int64_t count) {
   for (int64_t i = 0; i < count; i++) x[i] = static_cast<Real>(__builtin_nan(""));
 }
 
-// One query, from its candidates to its output, limits and kept support.
+// Room between the candidates of one query and the next; vectors may be stored past the end.
+inline int64_t stride_of(const PackedKeys& keys) { return (keys.blocks + 1) * kLanes; }
+
+// Keeps a query's support for the backward pass, where somebody asks for it and there is room.
+template <class Real>
+void keep(const Support<Real>* support, int64_t query, const int32_t* keys, const Real* weights,
+          int64_t count) {
+  if (!support) return;
+  const int64_t start = __atomic_fetch_add(support->used, count, __ATOMIC_RELAXED);
+  const bool room = start + count <= support->capacity;
+  support->starts[query] = room ? start : 0;
+  support->counts[query] = room ? static_cast<int32_t>(count) : -1;
+  if (!room) return;
+  __builtin_memcpy(support->indices + start, keys, static_cast<uint64_t>(count) * 4);
+  __builtin_memcpy(support->weights + start, weights, static_cast<uint64_t>(count) * sizeof(Real));
+}
+
+// One query, from its candidates to its output, limits and support.
 template <class Real>
 void finish(const Image<Real>& image, int64_t query, int32_t* candidates, int64_t count,
             double lower, Scratch& scratch, Real* out, Real* limits,
@@ -35,67 +52,155 @@ void finish(const Image<Real>& image, int64_t query, int32_t* candidates, int64_
   const Threshold t = threshold(scratch.scores, count, image.topk, lower, scratch.selection);
   limits[2 * query] = static_cast<Real>(t.top);
   limits[2 * query + 1] = static_cast<Real>(t.kappa);
-  const int64_t depth = image.value_channels;
-  if (t.top != t.top) {
-    fill_nan(out + query * depth, depth);
-    if (support) {
-      support->starts[query] = 0;
-      support->counts[query] = 0;
-    }
-    return;
-  }
   Real* weights = static_cast<Real*>(scratch.weights);
   int64_t kept = 0;
-  for (int64_t j = 0; j < count; j++) {
-    candidates[kept] = candidates[j];
-    weights[kept] = static_cast<Real>(scratch.scores[j]);
-    kept += weights[kept] > 0;
+  if (t.top != t.top) {
+    fill_nan(out + query * image.value_channels, image.value_channels);
+  } else {
+    for (int64_t j = 0; j < count; j++) {
+      candidates[kept] = candidates[j];
+      weights[kept] = static_cast<Real>(scratch.scores[j]);
+      kept += weights[kept] > 0;
+    }
+    gather(image.value, image.value_channels, candidates, weights, kept, false,
+           out + query * image.value_channels);
   }
-  gather(image.value, depth, candidates, weights, kept, false, out + query * depth);
-  if (!support) return;
-  const int64_t start = __atomic_fetch_add(support->used, kept, __ATOMIC_RELAXED);
-  const bool room = start + kept <= support->capacity;
-  support->starts[query] = room ? start : 0;
-  support->counts[query] = room ? static_cast<int32_t>(kept) : -1;
-  if (!room) return;
-  __builtin_memcpy(support->indices + start, candidates, static_cast<uint64_t>(kept) * 4);
-  __builtin_memcpy(support->weights + start, weights, static_cast<uint64_t>(kept) * sizeof(Real));
+  keep(support, query, candidates, weights, kept);
+}
+
+// The queries of a tile, each on its own.
+template <class Real>
+void finish_each(const Image<Real>& image, const PackedKeys& keys, const Collected& found,
+                 int64_t tile, const double* errors, Scratch& scratch, Real* out, Real* limits,
+                 const Support<Real>* support) {
+  const int64_t stride = stride_of(keys);
+  int64_t counts[kLanes];
+  deal(found, stride, scratch, counts);
+  float top[kLanes], kappa[kLanes];
+  store(top, found.top);
+  store(kappa, found.kappa);
+  for (int l = 0; l < kLanes; l++) {
+    const int64_t place = tile * kLanes + l;
+    if (place >= image.queries) break;
+    const int64_t query = image.query_order ? image.query_order[place] : place;
+    int32_t* candidates = scratch.candidates + l * stride;
+    // Without all of the support, kappa may be lower than the screen found.
+    double lower = image.topk ? -1.0
+                              : kappa[l] - top[l] - 2.001 * errors[l] -
+                                    1e-6 * (1 + __builtin_fabsf(top[l]));
+    if (__builtin_isinf(errors[l])) {  // not screened: every key is a candidate
+      lower = -1;
+      counts[l] = image.keys;
+      for (int64_t j = 0; j < image.keys; j++) candidates[j] = static_cast<int32_t>(j);
+    }
+    finish(image, query, candidates, counts[l], lower, scratch, out, limits, support);
+  }
+}
+
+// The queries of a tile, all at once; see tiles.h.
+inline void finish_together(const Image<float>& image, const PackedKeys& keys,
+                            const Collected& found, int64_t tile, Scratch& scratch, float* out,
+                            float* limits, const Support<float>* support) {
+  const int64_t stride = stride_of(keys), depth = image.value_channels;
+  float* rows = scratch.rows;
+  const int32_t* row_keys = scratch.row_keys;
+  rescore_together(image, keys, tile, row_keys, found.count, scratch.transposed, rows);
+  const Lanes top = largest(rows, found.count), zero = broadcast(0.f);
+  for (int64_t r = 0; r < found.count; r++)
+    store(rows + r * kLanes, load(rows + r * kLanes) - top);
+  const Lanes kappa = climb(rows, found.count, broadcast(-1.f), 100);
+  Lanes members = zero;
+  for (int64_t r = 0; r < found.count; r++) {
+    const Lanes weights = max(load(rows + r * kLanes) - kappa, zero);
+    members = members + exceeds(weights, zero);
+    store(rows + r * kLanes, weights);
+  }
+  const bool full = sum(members) > kFull * static_cast<float>(found.count);
+  if (full) multiply_values(image, row_keys, rows, found.count, scratch.transposed);
+
+  int64_t counts[kLanes] = {};
+  float* weights = static_cast<float*>(scratch.weights);
+  if (!full || support)
+    deal_weights(rows, row_keys, found.count, stride, weights, scratch.candidates, counts);
+  float tops[kLanes], kappas[kLanes];
+  store(tops, top);
+  store(kappas, kappa);
+  for (int l = 0; l < kLanes; l++) {
+    const int64_t place = tile * kLanes + l;
+    if (place >= image.queries) break;
+    const int64_t query = query_at(image, place);
+    // Scores were those of centred keys.
+    double offset = 0;
+    for (int64_t c = 0; c < image.channels; c++)
+      offset += image.query[query * image.channels + c] * keys.mean[c];
+    limits[2 * query] = static_cast<float>(tops[l] + offset);
+    limits[2 * query + 1] = kappas[l];
+    float* to = out + query * depth;
+    if (full)
+      for (int64_t d = 0; d < depth; d++) to[d] = scratch.transposed[d * kLanes + l];
+    else
+      gather(image.value, depth, scratch.candidates + l * stride, weights + l * stride, counts[l],
+             false, to);
+    keep(support, query, scratch.candidates + l * stride, weights + l * stride, counts[l]);
+  }
+}
+
+inline bool finish_tile(const Image<float>& image, const PackedKeys& keys, const Collected& found,
+                        int64_t tile, const double* scales, Scratch& scratch, float* out,
+                        float* limits, const Support<float>* support) {
+  if (!pays_together(image, found, sum_of_members(found, scratch.rows), scales)) return false;
+  finish_together(image, keys, found, tile, scratch, out, limits, support);
+  return true;
+}
+
+// Doubles are always finished one by one.
+inline bool finish_tile(const Image<double>&, const PackedKeys&, const Collected&, int64_t,
+                        const double*, Scratch&, double*, double*, const Support<double>*) {
+  return false;
+}
+
+// Looks at three tiles of an image to learn what the others are probably like. Hints come from the
+// image alone, not from whatever a thread did before: the same call gives the same bits.
+template <class Real>
+Hints probe(const Image<Real>& image, const PackedKeys& keys, Scratch& scratch) {
+  const int64_t tiles = blocks_of(image.queries);
+  Hints hints{0, 0};
+  for (int part = 1; part <= 5; part += 2) {
+    scratch.gap = kFirstGap;
+    pack_queries(image, keys, tiles * part / 6, scratch.lanes, scratch.errors, scratch.scales);
+    screen(keys, scratch.lanes, 1, scratch.maxima);
+    const Collected found = collect(keys, image.keys, image.topk, scratch.lanes, scratch.errors,
+                                    scratch.maxima, scratch);
+    hints.gap += scratch.gap / 3;
+    hints.hit_share += found.hit_share / 3;
+  }
+  return hints;
 }
 
 template <class Real>
-void attend(const Image<Real>& image, const PackedKeys& keys, Scratch& scratch, int64_t first,
-            int count, Real* out, Real* limits, const Support<Real>* support) {
-  const int64_t words = keys.words_per_key, places = keys.blocks * kLanes;
+void attend(const Image<Real>& image, const PackedKeys& keys, const Hints& hints,
+            Scratch& scratch, int64_t first, int count, Real* out, Real* limits,
+            const Support<Real>* support) {
+  const int64_t words = keys.words_per_key;
   for (int t = 0; t < count; t++)
     pack_queries(image, keys, first + t, scratch.lanes + t * words * kLanes,
-                 scratch.errors + t * kLanes);
-  screen(keys, scratch.lanes, count, scratch.maxima);
+                 scratch.errors + t * kLanes, scratch.scales + t * kLanes);
+  // Where queries have to look into most blocks, screening only comes on top.
+  const bool screened = hints.hit_share < kScreenPays;
+  if (screened) screen(keys, scratch.lanes, count, scratch.maxima);
+  scratch.gap = hints.gap;
   for (int t = 0; t < count; t++) {
     const double* errors = scratch.errors + t * kLanes;
+    const uint32_t* lanes = scratch.lanes + t * words * kLanes;
+    const float* maxima = screened ? scratch.maxima + t * keys.blocks * kLanes : nullptr;
     const Collected found =
-        collect(keys, image.keys, image.topk, scratch.lanes + t * words * kLanes, errors,
-                scratch.maxima + t * keys.blocks * kLanes, scratch);
-    int64_t counts[kLanes];
-    deal(found, image.key_order, places, scratch, counts);
-    float top[kLanes], kappa[kLanes];
-    store(top, found.top);
-    store(kappa, found.kappa);
-    for (int l = 0; l < kLanes; l++) {
-      const int64_t place = (first + t) * kLanes + l;
-      if (place >= image.queries) break;
-      const int64_t query = image.query_order ? image.query_order[place] : place;
-      int32_t* candidates = scratch.candidates + l * places;
-      // Without all of the support, kappa may be lower than the screen found.
-      double lower = image.topk ? -1.0
-                                : kappa[l] - top[l] - 2.001 * errors[l] -
-                                      1e-6 * (1 + __builtin_fabsf(top[l]));
-      if (__builtin_isinf(errors[l])) {  // not screened: every key is a candidate
-        lower = -1;
-        counts[l] = image.keys;
-        for (int64_t j = 0; j < image.keys; j++) candidates[j] = static_cast<int32_t>(j);
-      }
-      finish(image, query, candidates, counts[l], lower, scratch, out, limits, support);
-    }
+        collect(keys, image.keys, image.topk, lanes, errors, maxima, scratch);
+    for (int64_t r = 0; r < found.count; r++)
+      scratch.row_keys[r] =
+          image.key_order ? image.key_order[scratch.row_places[r]] : scratch.row_places[r];
+    if (!finish_tile(image, keys, found, first + t, scratch.scales + t * kLanes, scratch, out,
+                     limits, support))
+      finish_each(image, keys, found, first + t, errors, scratch, out, limits, support);
   }
 }
 

@@ -124,7 +124,8 @@ class Recovered {
         weights_(capacity_),
         limits_(image.queries * 2) {
     for (int t = 0; t < threads; t++)
-      workspaces_.emplace_back(keys_.packed, image.channels, tiles_, sizeof(Real));
+      workspaces_.emplace_back(keys_.packed, image, tiles_);
+    hints_ = real.probe(image, keys_.packed, workspaces_[0].scratch());
   }
 
   bool keys_finite() const { return keys_.finite; }
@@ -138,8 +139,8 @@ class Recovered {
     const int64_t end = blocks_of(last);
 #pragma omp parallel for num_threads(threads_) if (threads_ > 1) schedule(static, 1)
     for (int64_t tile = first / kLanes; tile < end; tile += tiles_)
-      real_.attend(image, keys_.packed,
-                   workspaces_[static_cast<std::size_t>(thread_index())].scratch, tile,
+      real_.attend(image, keys_.packed, hints_,
+                   workspaces_[static_cast<std::size_t>(thread_index())].scratch(), tile,
                    static_cast<int>(std::min<int64_t>(tiles_, end - tile)), nullptr,
                    limits_.data(), &support);
     return support;
@@ -150,6 +151,7 @@ class Recovered {
   int threads_, tiles_;
   int64_t capacity_, used_ = 0;
   KeyStore keys_;
+  Hints hints_;
   Buffer<int64_t> starts_;
   Buffer<int32_t> counts_, indices_;
   Buffer<Real> weights_, limits_;

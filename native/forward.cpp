@@ -35,14 +35,20 @@ int forward(const hspan_call& call, void* out, int64_t* used) {
   const int64_t groups = (tiles + group - 1) / group;
   std::vector<Workspace> workspaces;
   for (int t = 0; t < call.threads; t++)
-    workspaces.emplace_back(stores[0].packed, call.channels, group, sizeof(Real));
+    workspaces.emplace_back(stores[0].packed, image_of<Real>(call, 0, nullptr, nullptr), group);
+  Buffer<Hints> hints(call.batch);
+#pragma omp parallel for num_threads(call.threads) if (call.threads > 1) schedule(dynamic, 1)
+  for (int64_t b = 0; b < call.batch; b++)
+    hints[b] = real.probe(image_of<Real>(call, b, query_order.data(), key_order.data()),
+                          stores[static_cast<std::size_t>(b)].packed,
+                          workspaces[static_cast<std::size_t>(thread_index())].scratch());
 #pragma omp parallel for num_threads(call.threads) if (call.threads > 1) schedule(dynamic, 1)
   for (int64_t item = 0; item < call.batch * groups; item++) {
     const int64_t b = item / groups, first = item % groups * group;
     const Image<Real> image = image_of<Real>(call, b, query_order.data(), key_order.data());
     const Support<Real> support = support_of<Real>(call, b, used + b);
-    real.attend(image, stores[static_cast<std::size_t>(b)].packed,
-                workspaces[static_cast<std::size_t>(thread_index())].scratch, first,
+    real.attend(image, stores[static_cast<std::size_t>(b)].packed, hints[b],
+                workspaces[static_cast<std::size_t>(thread_index())].scratch(), first,
                 static_cast<int>(std::min<int64_t>(group, tiles - first)),
                 static_cast<Real*>(out) + b * call.queries * call.value_channels,
                 static_cast<Real*>(call.limits) + b * call.queries * 2,

@@ -17,9 +17,9 @@ const Kernels& table() {
       kChannelsPerWord,
       kWordMultiple,
       kTilesPerGroup,
-      {sum_columns<float>, pack_keys<float>, attend<float>, differentiate_queries<float>,
+      {sum_columns<float>, pack_keys<float>, probe<float>, attend<float>, differentiate_queries<float>,
        differentiate_keys<float>},
-      {sum_columns<double>, pack_keys<double>, attend<double>, differentiate_queries<double>,
+      {sum_columns<double>, pack_keys<double>, probe<double>, attend<double>, differentiate_queries<double>,
        differentiate_keys<double>},
   };
   return kernels;

@@ -61,16 +61,25 @@ struct Columns {
 struct Scratch {
   uint32_t* lanes;      // [tiles, W, 16] packed queries
   double* errors;       // [tiles, 16] bound of |score - packed score|, query by query
+  double* scales;       // [tiles, 16] how large a score can be
   float* maxima;        // [tiles, blocks, 16] largest packed score of every block
   float* rows;          // [places + 64, 16] packed scores of the keys that passed the bound
   int32_t* row_places;  // [places + 64] where these keys stand in the blocks
+  int32_t* row_keys;    // [places + 64] which keys these are
   int32_t* hits;        // [blocks] blocks with a key that may matter
-  int32_t* candidates;  // [16, places] keys that may be in the support, query by query
+  int32_t* candidates;  // [16, places + 16] keys that may be in the support, query by query
   double* scores;       // [places]
   double* selection;    // [places]
   double* wide;         // [C] one query
-  void* weights;        // [places] Real
+  void* weights;        // [places] Real, or [16, places + 16] float
+  float* transposed;    // [max(C, D), 16]
   float gap;            // how far kappa tends to lie below the largest score: Newton's first guess
+};
+
+// What an image's tiles are probably like.
+struct Hints {
+  float gap;        // where the scratch's starts
+  float hit_share;  // how many of the blocks hold candidates of a tile
 };
 
 template <class Real>
@@ -79,10 +88,11 @@ struct RealKernels {
   // Packs the blocks [first, last) and raises norm and error; false: a key isn't finite.
   bool (*pack_keys)(const Image<Real>&, const PackedKeys&, int64_t first, int64_t last,
                     double* norm, double* error);
+  Hints (*probe)(const Image<Real>&, const PackedKeys&, Scratch&);
   // The attention of the queries in the tiles [first, first + count).
   // limits: [N, 2] the largest score and kappa relative to it; support: null if nobody asks.
-  void (*attend)(const Image<Real>&, const PackedKeys&, Scratch&, int64_t first, int count,
-                 Real* out, Real* limits, const Support<Real>* support);
+  void (*attend)(const Image<Real>&, const PackedKeys&, const Hints&, Scratch&, int64_t first,
+                 int count, Real* out, Real* limits, const Support<Real>* support);
   // Gradients of the scores and of the queries at the places [first, last).
   void (*differentiate_queries)(const Image<Real>&, const Real* grad, const Support<Real>&,
                                 int64_t first, int64_t last, const int64_t* offsets,

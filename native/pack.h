@@ -121,10 +121,10 @@ bool pack_keys(const Image<Real>& image, const PackedKeys& keys, int64_t first, 
 // Packs a tile of queries and bounds, query by query, how far a packed score can be from the score:
 //   |q k - q~ k~| <= |q - q~| |k~| + |q| |k - k~| + gamma |q| |k~|,
 // k centred; gamma covers the summation's rounding and that of centring. The bound is infinite for
-// a query that can't be screened: not finite, or so long that its scores overflow.
+// a query that can't be screened: not finite, or so long that its scores overflow. scales: |q| |k~|.
 template <class Real>
 void pack_queries(const Image<Real>& image, const PackedKeys& keys, int64_t tile, uint32_t* words,
-                  double* errors) {
+                  double* errors, double* scales) {
   const double gamma = (image.channels + 8) * 1.2e-7;
   for (int l = 0; l < kLanes; l++) {
     const int64_t i = smaller(tile * kLanes + l, image.queries - 1);
@@ -136,6 +136,7 @@ void pack_queries(const Image<Real>& image, const PackedKeys& keys, int64_t tile
                          gamma * norm * (keys.norm + keys.error);
     const bool usable = norm * keys.norm < 1e30 && __builtin_sqrt(r.packed_norm2) < 1e30;
     errors[l] = usable ? 1.001 * error : __builtin_inf();
+    scales[l] = usable ? norm * keys.norm : __builtin_inf();
     if (!usable)
       for (int64_t w = 0; w < keys.words_per_key; w++) words[w * kLanes + l] = 0;
   }

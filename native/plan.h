@@ -55,32 +55,50 @@ KeyStore pack(const Kernels& kernels, const RealKernels<Real>& real, const Image
 // Owns what a Scratch points to.
 class Workspace {
  public:
-  Workspace(const PackedKeys& keys, int64_t channels, int tiles, int64_t real_bytes)
+  template <class Real>
+  Workspace(const PackedKeys& keys, const Image<Real>& image, int tiles)
       : lanes_(tiles * keys.words_per_key * kLanes),
         errors_(tiles * kLanes),
+        scales_(tiles * kLanes),
         maxima_(tiles * keys.blocks * kLanes),
         rows_((keys.blocks * kLanes + 64) * kLanes),
         row_places_(keys.blocks * kLanes + 64),
+        row_keys_(keys.blocks * kLanes + 64),
         hits_(keys.blocks),
-        candidates_(keys.blocks * kLanes * kLanes),
+        candidates_((keys.blocks + 1) * kLanes * kLanes),
         scores_(keys.blocks * kLanes),
         selection_(keys.blocks * kLanes),
-        wide_(channels),
-        weights_(keys.blocks * kLanes * real_bytes),
-        scratch{lanes_.data(),  errors_.data(),     maxima_.data(), rows_.data(),
-                row_places_.data(), hits_.data(),   candidates_.data(), scores_.data(),
-                selection_.data(),  wide_.data(),   weights_.data(), 0.25f} {}
+        wide_(image.channels),
+        weights_((keys.blocks + 1) * kLanes * kLanes * 4),
+        transposed_(std::max(image.channels, image.value_channels) * kLanes) {
+    scratch_.lanes = lanes_.data();
+    scratch_.errors = errors_.data();
+    scratch_.scales = scales_.data();
+    scratch_.maxima = maxima_.data();
+    scratch_.rows = rows_.data();
+    scratch_.row_places = row_places_.data();
+    scratch_.row_keys = row_keys_.data();
+    scratch_.hits = hits_.data();
+    scratch_.candidates = candidates_.data();
+    scratch_.scores = scores_.data();
+    scratch_.selection = selection_.data();
+    scratch_.wide = wide_.data();
+    scratch_.weights = weights_.data();
+    scratch_.transposed = transposed_.data();
+    scratch_.gap = 0;
+  }
+
+  Scratch& scratch() { return scratch_; }
 
  private:
   Buffer<uint32_t> lanes_;
-  Buffer<double> errors_;
+  Buffer<double> errors_, scales_;
   Buffer<float> maxima_, rows_;
-  Buffer<int32_t> row_places_, hits_, candidates_;
+  Buffer<int32_t> row_places_, row_keys_, hits_, candidates_;
   Buffer<double> scores_, selection_, wide_;
   Buffer<char> weights_;
-
- public:
-  Scratch scratch;
+  Buffer<float> transposed_;
+  Scratch scratch_;
 };
 
 }  // namespace hspan

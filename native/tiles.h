@@ -1,0 +1,145 @@
+// Steps 5 to 7 once more, for queries that share their keys: sixteen at a time.
+//
+// Where supports are large (networks that have just begun to train) or neighbours look at the same
+// keys, a collected row of sixteen scores has many members, and treating each alone costs more than
+// treating the row: scores are computed again in float32, lane by lane, kappa is solved for all
+// lanes at once, and only then are weights dealt out to their queries. Rows that are nearly full are
+// not even dealt out: weights and values are multiplied as matrices.
+#pragma once
+
+#include "collect.h"
+#include "gather.h"
+
+namespace hspan::HSPAN_ISA {
+
+// Processor cycles, measured on Zen 4 with C from 24 to 96; only their ratios matter.
+constexpr float kAlone = 55;     // a candidate: dealt out, rescored in double, solved
+constexpr float kTogether = 25;  // a row: Newton's steps and dealing; rescoring takes C more
+// Weights per row above which multiplying (D cycles) beats gathering (2 D / 16 cycles a weight).
+constexpr float kFull = 7.5f;
+
+// Float32 scores are good enough while their rounding, about this much of |query| |key|, is far
+// below the weights, which are about 1 / T.
+constexpr float kRounding = 2.4e-7f, kNegligible = 1e-4f;
+
+inline float sum_of_members(const Collected& found, const float* rows) {
+  Lanes number = broadcast(0.f);
+  for (int64_t r = 0; r < found.count; r++)
+    number = number + exceeds(load(rows + r * kLanes), found.level);
+  return sum(number);
+}
+
+// Whether a tile is better finished together; members: candidates of its sixteen queries.
+inline bool pays_together(const Image<float>& image, const Collected& found, float members,
+                          const double* scales) {
+  if (image.topk) return false;
+  double scale = 0;
+  for (int l = 0; l < kLanes; l++) scale = larger(scale, scales[l]);
+  if (!(kRounding * scale * members / kLanes < kNegligible)) return false;
+  const float rows = static_cast<float>(found.count);
+  return rows * (static_cast<float>(image.channels) + kTogether) < members * kAlone;
+}
+
+HSPAN_INLINE int64_t query_at(const Image<float>& image, int64_t place) {
+  place = smaller(place, image.queries - 1);
+  return image.query_order ? image.query_order[place] : place;
+}
+
+// Scores of eight keys against sixteen queries [C, 16], in float32.
+HSPAN_INLINE void score_rows(const float* const (&keys)[8], const float* queries, int64_t channels,
+                             Lanes start, float* out) {
+  Lanes sums[8];
+#pragma GCC unroll 8
+  for (int k = 0; k < 8; k++) sums[k] = start;
+  for (int64_t c = 0; c < channels; c++) {
+    const Lanes q = load(queries + c * kLanes);
+#pragma GCC unroll 8
+    for (int k = 0; k < 8; k++) sums[k] = fma(q, broadcast(keys[k][c]), sums[k]);
+  }
+#pragma GCC unroll 8
+  for (int k = 0; k < 8; k++) store(out + k * kLanes, sums[k]);
+}
+
+// Replaces the collected packed scores by scores in float32; keys[r] is the key of row r.
+inline void rescore_together(const Image<float>& image, const PackedKeys& packed, int64_t tile,
+                             const int32_t* keys, int64_t count, float* queries, float* rows) {
+  float offsets[kLanes];  // scores of centred keys: smaller, hence rounded less
+  for (int l = 0; l < kLanes; l++) {
+    const float* query = image.query + query_at(image, tile * kLanes + l) * image.channels;
+    double offset = 0;
+    for (int64_t c = 0; c < image.channels; c++) {
+      queries[c * kLanes + l] = query[c];
+      offset -= query[c] * packed.mean[c];
+    }
+    offsets[l] = static_cast<float>(offset);
+  }
+  const Lanes start = load(offsets);
+  for (int64_t r = 0; r < count; r += 8) {
+    const float* key[8];
+    for (int k = 0; k < 8; k++)
+      key[k] = image.key + keys[smaller(r + k, count - 1)] * image.channels;
+    score_rows(key, queries, image.channels, start, rows + r * kLanes);  // rows has 64 to spare
+  }
+}
+
+// weights[l * stride ...] and keys_out[l * stride ...]: the positive weights of query l.
+inline void deal_weights(const float* rows, const int32_t* keys, int64_t count, int64_t stride,
+                         float* weights, int32_t* keys_out, int64_t (&counts)[kLanes]) {
+  for (int l = 0; l < kLanes; l++) counts[l] = 0;
+  int64_t r = 0;
+#if defined(__AVX512F__)
+  // Sixteen rows at once, transposed by gathering one lane of each; what a lane keeps is packed
+  // to the left and stored whole: the next store overwrites what is too much.
+  const __m512i steps = _mm512_mullo_epi32(
+      _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0), _mm512_set1_epi32(16));
+  for (; r + kLanes <= count; r += kLanes) {
+    const __m512i key = _mm512_loadu_si512(keys + r);
+    for (int l = 0; l < kLanes; l++) {
+      const __m512 w = _mm512_i32gather_ps(steps, rows + r * kLanes + l, 4);
+      const __mmask16 kept = _mm512_cmp_ps_mask(w, _mm512_setzero_ps(), _CMP_GT_OQ);
+      const int64_t at = l * stride + counts[l];
+      _mm512_storeu_ps(weights + at, _mm512_maskz_compress_ps(kept, w));
+      _mm512_storeu_si512(keys_out + at, _mm512_maskz_compress_epi32(kept, key));
+      counts[l] += __builtin_popcount(kept);
+    }
+  }
+#endif
+  for (; r < count; r++)
+    for (unsigned m = exceeding(load(rows + r * kLanes), broadcast(0.f)); m; m &= m - 1) {
+      const int l = __builtin_ctz(m);
+      const int64_t at = l * stride + counts[l]++;
+      weights[at] = rows[r * kLanes + l];
+      keys_out[at] = keys[r];
+    }
+}
+
+// out[D, 16] = sum over the rows of value[d] * weights: Channels channels at a time.
+template <int Channels>
+HSPAN_INLINE void multiply_channels(const float* values, int64_t depth, const int32_t* keys,
+                                    const float* rows, int64_t count, float* out) {
+  Lanes sums[Channels];
+#pragma GCC unroll 16
+  for (int d = 0; d < Channels; d++) sums[d] = broadcast(0.f);
+  for (int64_t r = 0; r < count; r++) {
+    const Lanes weights = load(rows + r * kLanes);
+    const float* value = values + keys[r] * depth;
+#pragma GCC unroll 16
+    for (int d = 0; d < Channels; d++) sums[d] = fma(weights, broadcast(value[d]), sums[d]);
+  }
+#pragma GCC unroll 16
+  for (int d = 0; d < Channels; d++) store(out + d * kLanes, sums[d]);
+}
+
+inline void multiply_values(const Image<float>& image, const int32_t* keys, const float* rows,
+                            int64_t count, float* out) {
+  constexpr int kChannels = kRegisters == 1 ? 16 : kRegisters == 2 ? 4 : 2;
+  int64_t d = 0;
+  for (; d + kChannels <= image.value_channels; d += kChannels)
+    multiply_channels<kChannels>(image.value + d, image.value_channels, keys, rows, count,
+                                 out + d * kLanes);
+  for (; d < image.value_channels; d++)
+    multiply_channels<1>(image.value + d, image.value_channels, keys, rows, count,
+                         out + d * kLanes);
+}
+
+}  // namespace hspan::HSPAN_ISA
