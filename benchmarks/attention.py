@@ -47,13 +47,7 @@ def settings(threads: int, seconds: float, tokens: tuple[int, ...]) -> list[Sett
         replace(few, features="network", budget=0.09 * seconds),
         replace(few, features="gaussian", budget=0.09 * seconds),
         replace(few, tokens=(most,), methods=compared + levels, budget=0.04 * seconds),
-        replace(
-            start,
-            tokens=tuple(n for n in tokens if n <= 65536),
-            directions=("forward+saved",),
-            methods=(),
-            budget=0.04 * seconds,
-        ),
+        replace(start, directions=("forward+saved",), methods=(), budget=0.04 * seconds),
     ]
 
 
