@@ -108,14 +108,16 @@ inline void finish_together(const Image<float>& image, const PackedKeys& keys,
   const Lanes top = largest(rows, found.count), zero = broadcast(0.f);
   for (int64_t r = 0; r < found.count; r++)
     store(rows + r * kLanes, load(rows + r * kLanes) - top);
-  const Lanes kappa = climb(rows, found.count, broadcast(-1.f), 100);
-  Lanes members = zero;
+  // The largest score and kappa are each off by the screen's error at most.
+  const Lanes start = max(found.level - found.top, broadcast(-1.f));
+  const Lanes kappa = climb(rows, found.count, start, 100, zero);
+  Positive members;
   for (int64_t r = 0; r < found.count; r++) {
-    const Lanes weights = max(load(rows + r * kLanes) - kappa, zero);
-    members = members + exceeds(weights, zero);
-    store(rows + r * kLanes, weights);
+    const Lanes weights = load(rows + r * kLanes) - kappa;
+    members.add(weights);
+    store(rows + r * kLanes, max(weights, zero));
   }
-  const bool full = sum(members) > kFull * static_cast<float>(found.count);
+  const bool full = sum(members.numbers()) > kFull * static_cast<float>(found.count);
   if (full) multiply_values(image, row_keys, rows, found.count, scratch.transposed);
 
   int64_t counts[kLanes] = {};
@@ -163,6 +165,7 @@ inline bool finish_tile(const Image<double>&, const PackedKeys&, const Collected
 // image alone, not from whatever a thread did before: the same call gives the same bits.
 template <class Real>
 Hints probe(const Image<Real>& image, const PackedKeys& keys, Scratch& scratch) {
+  const TileUnit unit;
   const int64_t tiles = blocks_of(image.queries);
   Hints hints{0, 0};
   for (int part = 1; part <= 5; part += 2) {
@@ -181,6 +184,7 @@ template <class Real>
 void attend(const Image<Real>& image, const PackedKeys& keys, const Hints& hints,
             Scratch& scratch, int64_t first, int count, Real* out, Real* limits,
             const Support<Real>* support) {
+  const TileUnit unit;
   const int64_t words = keys.words_per_key;
   for (int t = 0; t < count; t++)
     pack_queries(image, keys, first + t, scratch.lanes + t * words * kLanes,

@@ -23,29 +23,23 @@ HSPAN_INLINE Lanes largest(const float* rows, int64_t count) {
 
 // One Newton step from kappa, which must lie below the largest score of every lane.
 HSPAN_INLINE Lanes newton_step(const float* rows, int64_t count, Lanes kappa) {
-  const Lanes zero = broadcast(0.f), one = broadcast(1.f);
-  Lanes excess0 = zero, excess1 = zero, number0 = zero, number1 = zero;
+  Positive even, odd;
   int64_t r = 0;
   for (; r + 2 <= count; r += 2) {
-    const Lanes a = load(rows + r * kLanes), b = load(rows + (r + 1) * kLanes);
-    excess0 = excess0 + max(a - kappa, zero);
-    excess1 = excess1 + max(b - kappa, zero);
-    number0 = number0 + exceeds(a, kappa);
-    number1 = number1 + exceeds(b, kappa);
+    even.add(load(rows + r * kLanes) - kappa);
+    odd.add(load(rows + (r + 1) * kLanes) - kappa);
   }
-  if (r < count) {
-    const Lanes a = load(rows + r * kLanes);
-    excess0 = excess0 + max(a - kappa, zero);
-    number0 = number0 + exceeds(a, kappa);
-  }
-  return kappa + (excess0 + excess1 - one) / max(number0 + number1, one);
+  if (r < count) even.add(load(rows + r * kLanes) - kappa);
+  even.add(odd);
+  const Lanes one = broadcast(1.f);
+  return kappa + (even.sums() - one) / max(even.numbers(), one);
 }
 
-// Climbs from a lower bound; stops after some steps or when no lane moves any more.
-HSPAN_INLINE Lanes climb(const float* rows, int64_t count, Lanes kappa, int steps) {
+// Climbs from a lower bound, until some steps are done or no lane moves by more than enough.
+HSPAN_INLINE Lanes climb(const float* rows, int64_t count, Lanes kappa, int steps, Lanes enough) {
   for (int i = 0; i < steps; i++) {
     const Lanes next = max(kappa, newton_step(rows, count, kappa));
-    const bool moved = exceeding(next, kappa) != 0;
+    const bool moved = exceeding(next - kappa, enough) != 0;
     kappa = next;
     if (!moved) break;
   }

@@ -13,7 +13,7 @@ const Kernels& table();
 
 const Kernels& table() {
   static const Kernels kernels{
-      HSPAN_NAME(HSPAN_ISA) + 4,  // without isa_
+      &HSPAN_NAME(HSPAN_ISA)[4],  // without isa_
       kChannelsPerWord,
       kWordMultiple,
       kTilesPerGroup,

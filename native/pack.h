@@ -10,15 +10,13 @@
 
 namespace hspan::HSPAN_ISA {
 
-#if defined(__AVX512BF16__)
-constexpr int kChannelsPerWord = 2;
+#if defined(__AMX_BF16__) || defined(HSPAN_EMULATE_AMX)
+#define HSPAN_AMX
+constexpr int kChannelsPerWord = 2, kWordMultiple = 16, kTilesPerGroup = 12;
+#elif defined(__AVX512BF16__)
+constexpr int kChannelsPerWord = 2, kWordMultiple = 1, kTilesPerGroup = 6;
 #else
-constexpr int kChannelsPerWord = 1;
-#endif
-#if defined(__AMX_BF16__)
-constexpr int kWordMultiple = 16;
-#else
-constexpr int kWordMultiple = 1;
+constexpr int kChannelsPerWord = 1, kWordMultiple = 1, kTilesPerGroup = 6;
 #endif
 
 HSPAN_INLINE uint32_t bits_of(float x) {

@@ -42,6 +42,57 @@ HSPAN_INLINE unsigned exceeding(Lanes a, Lanes b) {
 }
 HSPAN_INLINE float sum(Lanes a) { return _mm512_reduce_add_ps(a.v); }
 
+// Sum and number of the positive values seen, lane by lane.
+struct Positive {
+  __m512 total = _mm512_setzero_ps();
+  __m512i number = _mm512_setzero_si512();
+
+  HSPAN_INLINE void add(Lanes a) {
+    const __mmask16 m = _mm512_cmp_ps_mask(a.v, _mm512_setzero_ps(), _CMP_GT_OQ);
+    total = _mm512_mask_add_ps(total, m, total, a.v);
+    number = _mm512_mask_add_epi32(number, m, number, _mm512_set1_epi32(1));
+  }
+  HSPAN_INLINE void add(Positive other) {
+    total = _mm512_add_ps(total, other.total);
+    number = _mm512_add_epi32(number, other.number);
+  }
+  HSPAN_INLINE Lanes sums() const { return {total}; }
+  HSPAN_INLINE Lanes numbers() const { return {_mm512_cvtepi32_ps(number)}; }
+};
+
+// Swaps rows and columns of sixteen rows of sixteen.
+HSPAN_INLINE void transpose(__m512 (&r)[16]) {
+  __m512 t[16];
+#pragma GCC unroll 8
+  for (int i = 0; i < 16; i += 2) {
+    t[i] = _mm512_unpacklo_ps(r[i], r[i + 1]);
+    t[i + 1] = _mm512_unpackhi_ps(r[i], r[i + 1]);
+  }
+#pragma GCC unroll 4
+  for (int i = 0; i < 16; i += 4) {
+    const __m512d a = _mm512_castps_pd(t[i]), b = _mm512_castps_pd(t[i + 1]);
+    const __m512d c = _mm512_castps_pd(t[i + 2]), d = _mm512_castps_pd(t[i + 3]);
+    r[i] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, c));
+    r[i + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, c));
+    r[i + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(b, d));
+    r[i + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(b, d));
+  }
+  // Now r[4 g + j] holds column j of every quarter for the rows 4 g to 4 g + 3.
+#pragma GCC unroll 4
+  for (int j = 0; j < 4; j++) {
+    const __m512 ab = _mm512_shuffle_f32x4(r[j], r[4 + j], 0x44);
+    const __m512 AB = _mm512_shuffle_f32x4(r[j], r[4 + j], 0xee);
+    const __m512 cd = _mm512_shuffle_f32x4(r[8 + j], r[12 + j], 0x44);
+    const __m512 CD = _mm512_shuffle_f32x4(r[8 + j], r[12 + j], 0xee);
+    t[j] = _mm512_shuffle_f32x4(ab, cd, 0x88);
+    t[4 + j] = _mm512_shuffle_f32x4(ab, cd, 0xdd);
+    t[8 + j] = _mm512_shuffle_f32x4(AB, CD, 0x88);
+    t[12 + j] = _mm512_shuffle_f32x4(AB, CD, 0xdd);
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < 16; i++) r[i] = t[i];
+}
+
 #elif defined(__AVX2__)
 
 struct Lanes {
@@ -134,6 +185,23 @@ HSPAN_INLINE float sum(Lanes a) {
 }
 #undef HSPAN_EACH
 
+#endif
+
+#if !defined(__AVX512F__)
+struct Positive {
+  Lanes total = broadcast(0.f), number = broadcast(0.f);
+
+  HSPAN_INLINE void add(Lanes a) {
+    total = total + max(a, broadcast(0.f));
+    number = number + exceeds(a, broadcast(0.f));
+  }
+  HSPAN_INLINE void add(Positive other) {
+    total = total + other.total;
+    number = number + other.number;
+  }
+  HSPAN_INLINE Lanes sums() const { return total; }
+  HSPAN_INLINE Lanes numbers() const { return number; }
+};
 #endif
 
 HSPAN_INLINE void prefetch(const void* p, int64_t bytes) {

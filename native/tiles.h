@@ -20,13 +20,12 @@ constexpr float kFull = 7.5f;
 
 // Float32 scores are good enough while their rounding, about this much of |query| |key|, is far
 // below the weights, which are about 1 / T.
-constexpr float kRounding = 2.4e-7f, kNegligible = 1e-4f;
+constexpr float kRounding = 2.4e-7f, kNegligible = 3e-5f;
 
 inline float sum_of_members(const Collected& found, const float* rows) {
-  Lanes number = broadcast(0.f);
-  for (int64_t r = 0; r < found.count; r++)
-    number = number + exceeds(load(rows + r * kLanes), found.level);
-  return sum(number);
+  Positive members;
+  for (int64_t r = 0; r < found.count; r++) members.add(load(rows + r * kLanes) - found.level);
+  return sum(members.numbers());
 }
 
 // Whether a tile is better finished together; members: candidates of its sixteen queries.
@@ -88,17 +87,19 @@ inline void deal_weights(const float* rows, const int32_t* keys, int64_t count, 
   for (int l = 0; l < kLanes; l++) counts[l] = 0;
   int64_t r = 0;
 #if defined(__AVX512F__)
-  // Sixteen rows at once, transposed by gathering one lane of each; what a lane keeps is packed
-  // to the left and stored whole: the next store overwrites what is too much.
-  const __m512i steps = _mm512_mullo_epi32(
-      _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0), _mm512_set1_epi32(16));
+  // Sixteen rows at once: what a lane keeps is packed to the left and stored whole, and the next
+  // store overwrites what is too much.
   for (; r + kLanes <= count; r += kLanes) {
     const __m512i key = _mm512_loadu_si512(keys + r);
+    __m512 w[kLanes];
+#pragma GCC unroll 16
+    for (int i = 0; i < kLanes; i++) w[i] = _mm512_loadu_ps(rows + (r + i) * kLanes);
+    transpose(w);
+#pragma GCC unroll 16
     for (int l = 0; l < kLanes; l++) {
-      const __m512 w = _mm512_i32gather_ps(steps, rows + r * kLanes + l, 4);
-      const __mmask16 kept = _mm512_cmp_ps_mask(w, _mm512_setzero_ps(), _CMP_GT_OQ);
+      const __mmask16 kept = _mm512_cmp_ps_mask(w[l], _mm512_setzero_ps(), _CMP_GT_OQ);
       const int64_t at = l * stride + counts[l];
-      _mm512_storeu_ps(weights + at, _mm512_maskz_compress_ps(kept, w));
+      _mm512_storeu_ps(weights + at, _mm512_maskz_compress_ps(kept, w[l]));
       _mm512_storeu_si512(keys_out + at, _mm512_maskz_compress_epi32(kept, key));
       counts[l] += __builtin_popcount(kept);
     }
