@@ -151,7 +151,7 @@ inline void finish_together(const Image<float>& image, const PackedKeys& keys,
 inline bool finish_tile(const Image<float>& image, const PackedKeys& keys, const Collected& found,
                         int64_t tile, const double* scales, bool exact, Scratch& scratch,
                         float* out, float* limits, const Support<float>* support) {
-  if (!pays_together(image, found, sum_of_members(found, scratch.rows), scales, exact))
+  if (!pays_together(image, found, scratch.rows, scales, exact))
     return false;
   finish_together(image, keys, found, tile, exact, scratch, out, limits, support);
   return true;

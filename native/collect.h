@@ -81,7 +81,7 @@ HSPAN_INLINE Bounds first_bounds(const float* rows, int64_t count, float gap, in
   const Lanes top = largest(rows, count);
   // A first guess from the right is as good as one from the left: Newton lands below the root.
   const Lanes kappa = max(newton_step(rows, count, top - broadcast(gap)), top - broadcast(1.f));
-  return raise(rows, count, {top, kappa, kappa}, topk, 2, broadcast(0.f));
+  return raise(rows, count, {top, kappa, kappa}, topk, 12, broadcast(0.02f) * (top - kappa));
 }
 
 // All scores of a tile, without a screen: the rows are the keys.

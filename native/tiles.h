@@ -13,31 +13,31 @@
 namespace hspan::HSPAN_ISA {
 
 // Processor cycles, measured on Zen 4 with C from 24 to 96; only their ratios matter.
-constexpr float kAlone = 55;     // a candidate: dealt out, rescored in double, solved
-constexpr float kTogether = 25;  // a row: Newton's steps and dealing; rescoring takes C more
+constexpr double kAlone = 55;     // a candidate: dealt out, rescored in double, solved
+constexpr double kTogether = 25;  // a row: Newton's steps and dealing; rescoring takes C more
 // Weights per row above which multiplying (D cycles) beats gathering (2 D / 16 cycles a weight).
 constexpr float kFull = 7.5f;
 
 // Float32 scores are good enough while their rounding, about this much of |query| |key|, is far
 // below the weights, which are about 1 / T.
-constexpr float kRounding = 2.4e-7f, kNegligible = 3e-5f;
+constexpr double kRounding = 2.4e-7, kNegligible = 1.5e-5;
 
-inline float sum_of_members(const Collected& found, const float* rows) {
-  Positive members;
-  for (int64_t r = 0; r < found.count; r++) members.add(load(rows + r * kLanes) - found.level);
-  return sum(members.numbers());
-}
-
-// Whether a tile is better finished together; members: candidates of its sixteen queries.
-inline bool pays_together(const Image<float>& image, const Collected& found, float members,
+// Whether a tile is better finished together.
+inline bool pays_together(const Image<float>& image, const Collected& found, const float* rows,
                           const double* scales, bool exact) {
   if (image.topk) return false;
-  double scale = 0;
-  for (int l = 0; l < kLanes; l++) scale = larger(scale, scales[l]);
-  if (!(kRounding * scale * members / kLanes < kNegligible)) return false;
-  const float rows = static_cast<float>(found.count);
-  const float rescoring = exact ? 0.f : static_cast<float>(image.channels);
-  return rows * (rescoring + kTogether) < members * kAlone;
+  Positive candidates;
+  for (int64_t r = 0; r < found.count; r++) candidates.add(load(rows + r * kLanes) - found.level);
+  float numbers[kLanes];
+  store(numbers, candidates.numbers());
+  double members = 0, rounding = 0;
+  for (int l = 0; l < kLanes; l++) {
+    members += numbers[l];
+    rounding += kRounding * scales[l] * numbers[l] / kLanes;
+  }
+  if (!(rounding < kNegligible)) return false;  // infinite for queries that weren't screened
+  const double rescoring = exact ? 0 : static_cast<double>(image.channels);
+  return static_cast<double>(found.count) * (rescoring + kTogether) < members * kAlone;
 }
 
 HSPAN_INLINE int64_t query_at(const Image<float>& image, int64_t place) {
