@@ -111,15 +111,15 @@ inline void finish_together(const Image<float>& image, const PackedKeys& keys,
     store(rows + r * kLanes, load(rows + r * kLanes) - top);
   // The largest score and kappa are each off by the screen's error at most.
   const Lanes start = max(found.level - found.top, broadcast(-1.f));
-  const Lanes kappa = climb(rows, found.count, start, 100, zero);
+  const Lanes kappa = last_step(rows, found.count, climb(rows, found.count, start, 100, zero));
   Positive members;
   for (int64_t r = 0; r < found.count; r++) {
     const Lanes weights = load(rows + r * kLanes) - kappa;
     members.add(weights);
     store(rows + r * kLanes, max(weights, zero));
   }
-  const bool full = sum(members.numbers()) > kFull * static_cast<float>(found.count);
-  if (full) multiply_values(image, row_keys, rows, found.count, scratch.transposed);
+  const bool full = sum(members.numbers()) > kFull * static_cast<float>(found.count) &&
+                    multiply_values(image, row_keys, rows, found.count, scratch.transposed);
 
   int64_t counts[kLanes] = {};
   float* weights = static_cast<float*>(scratch.weights);
@@ -151,7 +151,7 @@ inline void finish_together(const Image<float>& image, const PackedKeys& keys,
 inline bool finish_tile(const Image<float>& image, const PackedKeys& keys, const Collected& found,
                         int64_t tile, const double* scales, bool exact, Scratch& scratch,
                         float* out, float* limits, const Support<float>* support) {
-  if (!pays_together(image, found, scratch.rows, scales, exact))
+  if (!pays_together(image, keys, found, scratch.rows, scales, exact))
     return false;
   finish_together(image, keys, found, tile, exact, scratch, out, limits, support);
   return true;

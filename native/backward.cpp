@@ -12,7 +12,7 @@
 namespace hspan {
 namespace {
 
-constexpr int64_t kEntriesAtOnce = 1 << 22;  // of the support: bounds the memory of a chunk
+constexpr int64_t kEntriesAtOnce = 1 << 16;  // of the support: what a core's cache holds
 
 // Entries of the places [first, last) sorted by key; a counting sort that keeps the order of places.
 template <class Real>

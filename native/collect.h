@@ -10,11 +10,11 @@ namespace hspan::HSPAN_ISA {
 // The level, per query, that a packed score must exceed to be of interest, given a lower bound of
 // the kappa of packed scores: an element of the support has
 //   s~ >= s - e > kappa - e >= (bound - e) - e.
-// The slack covers rounding in the bound itself.
+// The slack covers rounding in the bound itself: of scores, and of sums of up to 10^5 excesses.
 HSPAN_INLINE Lanes level_for(Lanes kappa, Lanes top, Lanes errors) {
-  const Lanes slack = broadcast(1e-6f) * (max(top, broadcast(0.f) - top) + (top - kappa)) +
-                      broadcast(1e-30f);
-  return kappa - errors - errors - slack - slack;
+  const Lanes size = max(top, broadcast(0.f) - top);
+  const Lanes slack = fma(broadcast(2e-6f), size, broadcast(1e-4f) * (top - kappa));
+  return kappa - errors - errors - slack - broadcast(1e-30f);
 }
 
 struct Collected {

@@ -33,6 +33,7 @@ struct PackedKeys {
   int64_t blocks;         // the last block is filled up with copies of the last key
   int64_t words_per_key;  // W
   const double* mean;     // [C]
+  double mean_norm;
   double norm;            // of the longest packed key
   double error;           // the largest norm of centred key - packed key
 };

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <vector>
 
 #include "image.h"
@@ -22,7 +23,7 @@ KeyStore pack(const Kernels& kernels, const RealKernels<Real>& real, const Image
               bool as_bf16, int threads) {
   KeyStore store;
   const int64_t per_word = kernels.channels_per_word, multiple = kernels.word_multiple;
-  const int64_t words = (image.channels + per_word - 1) / per_word;
+  const int64_t words = std::max<int64_t>(1, (image.channels + per_word - 1) / per_word);
   PackedKeys& keys = store.packed;
   keys.words_per_key = (words + multiple - 1) / multiple * multiple;
   keys.blocks = blocks_of(image.keys);
@@ -48,6 +49,9 @@ KeyStore pack(const Kernels& kernels, const RealKernels<Real>& real, const Image
     const int64_t last = std::min(first + kBlocksAtOnce, keys.blocks);
     finite = real.pack_keys(image, keys, first, last, &norm, &error) && finite;
   }
+  double mean2 = 0;
+  for (int64_t c = 0; c < image.channels; c++) mean2 += store.mean[c] * store.mean[c];
+  keys.mean_norm = std::sqrt(mean2);
   keys.norm = norm;
   keys.error = error;
   store.finite = finite;
