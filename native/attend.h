@@ -36,8 +36,8 @@ void keep(const Support<Real>* support, int64_t query, const int32_t* keys, cons
   if (!support) return;
   const int64_t start = __atomic_fetch_add(support->used, count, __ATOMIC_RELAXED);
   const bool room = start + count <= support->capacity;
-  support->starts[query] = room ? start : 0;
-  support->counts[query] = room ? static_cast<int32_t>(count) : -1;
+  support->starts[query] = room ? start : -1;
+  support->counts[query] = static_cast<int32_t>(count);
   if (!room) return;
   __builtin_memcpy(support->indices + start, keys, static_cast<uint64_t>(count) * 4);
   __builtin_memcpy(support->weights + start, weights, static_cast<uint64_t>(count) * sizeof(Real));

@@ -167,8 +167,8 @@ bool backward_image(const Kernels& kernels, const Image<Real>& image,
   std::fill_n(gradients.key, image.keys * image.channels, Real{0});
   std::fill_n(gradients.value, image.keys * image.value_channels, Real{0});
   Buffer<int64_t> offsets(image.queries + 1);
-  const bool kept = support.counts && std::none_of(support.counts, support.counts + image.queries,
-                                                   [](int32_t count) { return count < 0; });
+  const bool kept = support.starts && std::none_of(support.starts, support.starts + image.queries,
+                                                   [](int64_t start) { return start < 0; });
   if (kept) {
     for (int64_t first = 0; first < image.queries;) {
       int64_t last = first, entries = 0;

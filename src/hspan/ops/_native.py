@@ -128,7 +128,7 @@ def forward(
     call = _call(q, k, v, limits, kept, topk, width, query.dtype == torch.bfloat16)
     if not _run(_compiled().hspan_forward, call, out, used):
         if kept is not None:
-            kept.counts.fill_(-1)
+            kept.starts.fill_(-1)
         return _screened.forward(query, key, value, topk, width, support)
     return out.to(value.dtype), limits.to(compute_dtype(query.dtype))
 
