@@ -116,7 +116,10 @@ class Recovered {
       : real_(real),
         threads_(threads),
         tiles_(kernels.tiles_per_group),
-        capacity_(static_cast<int64_t>(threads) * tiles_ * kLanes * image.keys),
+        // Entries of a chunk are counted in 32 bits.
+        groups_(std::clamp<int64_t>((int64_t{1} << 30) / (tiles_ * kLanes * image.keys), 1,
+                                    threads)),
+        capacity_(groups_ * tiles_ * kLanes * image.keys),
         keys_(pack(kernels, real, image, as_bf16, threads)),
         starts_(image.queries),
         counts_(image.queries),
@@ -129,7 +132,7 @@ class Recovered {
   }
 
   bool keys_finite() const { return keys_.finite; }
-  int64_t places_at_once() const { return static_cast<int64_t>(threads_) * tiles_ * kLanes; }
+  int64_t places_at_once() const { return groups_ * tiles_ * kLanes; }
 
   Support<Real> find(Image<Real> image, int64_t first, int64_t last) {
     image.value_channels = 0;  // no output is wanted
@@ -149,7 +152,7 @@ class Recovered {
  private:
   const RealKernels<Real>& real_;
   int threads_, tiles_;
-  int64_t capacity_, used_ = 0;
+  int64_t groups_, capacity_, used_ = 0;
   KeyStore keys_;
   Hints hints_;
   Buffer<int64_t> starts_;

@@ -1,5 +1,6 @@
 // The forward pass: shares the work out among threads; the work itself is in attend.h.
 #include <algorithm>
+#include <cmath>
 #include <new>
 #include <vector>
 
@@ -26,6 +27,22 @@ void prefer_large_pages([[maybe_unused]] void* memory, [[maybe_unused]] int64_t 
 #endif
 }
 
+// Whether every query is so short that all of its scores lie within 1 / M of their mean: the support
+// is then everything, and the output has a closed form.
+template <class Real>
+bool is_flat(const Image<Real>& image, const PackedKeys& keys, bool centred) {
+  // No key is farther from the mean than twice the longest one is long.
+  const double radius = (centred ? 1 : 2) * (keys.norm + keys.error);
+  const double longest = 0.99 / (static_cast<double>(image.keys) * radius);
+  for (int64_t i = 0; i < image.queries; i++) {
+    const Real* query = image.query + i * image.channels;
+    double norm2 = 0;
+    for (int64_t c = 0; c < image.channels; c++) norm2 += static_cast<double>(query[c]) * query[c];
+    if (!(std::sqrt(norm2) < longest)) return false;
+  }
+  return true;
+}
+
 template <class Real>
 int forward(const hspan_call& call, void* out, int64_t* used) {
   const Kernels& kernels = choose(call.level);
@@ -45,6 +62,12 @@ int forward(const hspan_call& call, void* out, int64_t* used) {
     if (!stores.back().finite) return HSPAN_KEYS_NOT_FINITE;
     used[b] = 0;
   }
+
+  bool flat = !call.topk;
+  for (int64_t b = 0; b < call.batch && flat; b++)
+    flat = is_flat(image_of<Real>(call, b, nullptr, nullptr),
+                   stores[static_cast<std::size_t>(b)].packed, !call.as_bf16);
+  if (flat) return HSPAN_FLAT;
 
   // Small images give a thread fewer tiles at a time, lest one thread be left with all the work.
   const int64_t tiles = blocks_of(call.queries);

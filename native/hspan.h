@@ -16,6 +16,7 @@ enum {
   HSPAN_DONE = 0,
   HSPAN_KEYS_NOT_FINITE = 1,  // nothing was computed: another way must be taken
   HSPAN_OUT_OF_MEMORY = 2,
+  HSPAN_FLAT = 3,  // nothing was computed: every query attends to every key, in closed form
 };
 
 // A call. Real is float, or double where real_bytes is 8; matrices are contiguous, row by row.

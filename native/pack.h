@@ -29,10 +29,10 @@ HSPAN_INLINE float float_of(uint32_t u) {
   __builtin_memcpy(&x, &u, sizeof x);
   return x;
 }
-// Round to nearest even, as the processor's own conversion does; x is finite.
+// Round to nearest even; x is finite. Products of bf16 take tiny numbers for zero: so do we.
 HSPAN_INLINE uint32_t to_bf16(float x) {
   const uint32_t u = bits_of(x);
-  return (u + 0x7fff + ((u >> 16) & 1)) >> 16;
+  return u & 0x7f800000 ? (u + 0x7fff + ((u >> 16) & 1)) >> 16 : 0;
 }
 
 struct Rounding {
