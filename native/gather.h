@@ -12,7 +12,7 @@ void gather_channels(const float* rows, int64_t stride, const int32_t* indices,
                      const float* weights, int64_t count, bool add, float* out) {
   Lanes sums[Registers];
 #pragma GCC unroll 12
-  for (int c = 0; c < Registers; c++) sums[c] = add ? load(out + c * kLanes) : broadcast(0.f);
+  for (int c = 0; c < Registers; c++) sums[c] = broadcast(0.f);
   for (int64_t j = 0; j < count; j++) {
     if (j + 6 < count) prefetch(rows + indices[j + 6] * stride, Registers * 64);
     const float* row = rows + indices[j] * stride;
@@ -22,7 +22,8 @@ void gather_channels(const float* rows, int64_t stride, const int32_t* indices,
       sums[c] = fma(weight, load(row + c * kLanes), sums[c]);
   }
 #pragma GCC unroll 12
-  for (int c = 0; c < Registers; c++) store(out + c * kLanes, sums[c]);
+  for (int c = 0; c < Registers; c++)
+    store(out + c * kLanes, add ? load(out + c * kLanes) + sums[c] : sums[c]);
 }
 
 inline void gather_piece(const float* rows, int64_t length, const int32_t* indices, const float* weights,

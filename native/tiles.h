@@ -124,7 +124,7 @@ HSPAN_INLINE void multiply_channels(const float* values, int64_t depth, const in
                                     const float* rows, int64_t count, bool add, float* out) {
   Lanes sums[Channels];
 #pragma GCC unroll 16
-  for (int d = 0; d < Channels; d++) sums[d] = add ? load(out + d * kLanes) : broadcast(0.f);
+  for (int d = 0; d < Channels; d++) sums[d] = broadcast(0.f);
   for (int64_t r = 0; r < count; r++) {
     const Lanes weights = load(rows + r * kLanes);
     const float* value = values + keys[r] * depth;
@@ -132,7 +132,8 @@ HSPAN_INLINE void multiply_channels(const float* values, int64_t depth, const in
     for (int d = 0; d < Channels; d++) sums[d] = fma(weights, broadcast(value[d]), sums[d]);
   }
 #pragma GCC unroll 16
-  for (int d = 0; d < Channels; d++) store(out + d * kLanes, sums[d]);
+  for (int d = 0; d < Channels; d++)
+    store(out + d * kLanes, add ? load(out + d * kLanes) + sums[d] : sums[d]);
 }
 
 // Returns false where a value isn't finite: weights of zero would not keep it out.
