@@ -24,11 +24,13 @@ constexpr double kRounding = 2.4e-7, kNegligible = 1e-5;
 
 // Whether a tile is better finished together.
 inline bool pays_together(const Image<float>& image, const PackedKeys& keys,
-                          const Collected& found, const float* rows, const double* scales,
-                          bool exact) {
+                          const Collected& found, const Margins& margins,
+                          const Scratch& scratch, const double* scales, bool exact) {
   if (image.topk) return false;
   Positive candidates;
-  for (int64_t r = 0; r < found.count; r++) candidates.add(load(rows + r * kLanes) - found.level);
+  for (int64_t r = 0; r < found.count; r++)
+    candidates.add(load(scratch.rows + r * kLanes) +
+                   margins.of_key(keys, scratch.row_places[r]) - found.low);
   float numbers[kLanes];
   store(numbers, candidates.numbers());
   // Scores that are computed again start from what the keys' mean contributes.
