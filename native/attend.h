@@ -44,11 +44,16 @@ void keep(const Support<Real>* support, int64_t query, const int32_t* keys, cons
 }
 
 // One query, from its candidates to its output, limits and support.
+// rounding: of its scores in float32, relative to the weights.
 template <class Real>
 void finish(const Image<Real>& image, int64_t query, int32_t* candidates, int64_t count,
-            double lower, Scratch& scratch, Real* out, Real* limits,
+            double lower, double rounding, Scratch& scratch, Real* out, Real* limits,
             const Support<Real>* support) {
-  rescore(image, query, candidates, count, scratch.wide, scratch.scores);
+  if (sizeof(Real) == 4 && rounding < 4 * kNegligible)  // sums are sixteen, and short
+    rescore_single(image, query, candidates, count, static_cast<float*>(scratch.weights),
+                   scratch.scores);
+  else
+    rescore(image, query, candidates, count, scratch.wide, scratch.scores);
   const Threshold t = threshold(scratch.scores, count, image.topk, lower, scratch.selection);
   limits[2 * query] = static_cast<Real>(t.top);
   limits[2 * query + 1] = static_cast<Real>(t.kappa);
@@ -71,8 +76,9 @@ void finish(const Image<Real>& image, int64_t query, int32_t* candidates, int64_
 // The queries of a tile, each on its own.
 template <class Real>
 void finish_each(const Image<Real>& image, const PackedKeys& keys, const Collected& found,
-                 const Margins& margins, int64_t tile, const double* errors, Scratch& scratch,
-                 Real* out, Real* limits, const Support<Real>* support) {
+                 const Margins& margins, int64_t tile, int t, Scratch& scratch, Real* out,
+                 Real* limits, const Support<Real>* support) {
+  const double* errors = scratch.errors + t * kLanes;
   const int64_t stride = stride_of(keys);
   int64_t counts[kLanes];
   deal(found, margins, keys, stride, scratch, counts);
@@ -90,7 +96,12 @@ void finish_each(const Image<Real>& image, const PackedKeys& keys, const Collect
       counts[l] = image.keys;
       for (int64_t j = 0; j < image.keys; j++) candidates[j] = static_cast<int32_t>(j);
     }
-    finish(image, query, candidates, counts[l], lower, scratch, out, limits, support);
+    const double scale = scratch.scales[t * kLanes + l];
+    // Scores that are all equal: the first ones are as good as any.
+    if (image.topk && scale == 0) counts[l] = smaller(counts[l], image.topk);
+    const double weight = 1 / static_cast<double>(larger<int64_t>(1, counts[l]));
+    const double rounding = kRounding * scale * (1 + keys.mean_norm / keys.norm) / weight;
+    finish(image, query, candidates, counts[l], lower, rounding, scratch, out, limits, support);
   }
 }
 
@@ -204,8 +215,7 @@ void attend(const Image<Real>& image, const PackedKeys& keys, const Hints& hints
           image.key_order ? image.key_order[scratch.row_places[r]] : scratch.row_places[r];
     if (!finish_tile(image, keys, found, margins, first + t, scratch.scales + t * kLanes, exact[t],
                      scratch, out, limits, support))
-      finish_each(image, keys, found, margins, first + t, scratch.errors + t * kLanes, scratch,
-                  out, limits, support);
+      finish_each(image, keys, found, margins, first + t, t, scratch, out, limits, support);
   }
 }
 

@@ -9,6 +9,7 @@
 
 #include "collect.h"
 #include "gather.h"
+#include "threshold.h"
 
 namespace hspan::HSPAN_ISA {
 
@@ -17,10 +18,6 @@ constexpr double kAlone = 55;     // a candidate: dealt out, rescored in double,
 constexpr double kTogether = 25;  // a row: Newton's steps and dealing; rescoring takes C more
 // Weights per row above which multiplying (D cycles) beats gathering (2 D / 16 cycles a weight).
 constexpr float kFull = 7.5f;
-
-// Float32 scores are good enough while their rounding, about this much of |query| |key|, is far
-// below the weights, which are about 1 / T.
-constexpr double kRounding = 2.4e-7, kNegligible = 1e-5;
 
 // Whether a tile is better finished together.
 inline bool pays_together(const Image<float>& image, const PackedKeys& keys,
