@@ -151,8 +151,8 @@ def assert_near(ours, truth, tolerance, what, size=None) -> None:
     assert error <= tolerance * norm + 1e-30, f"{what}: {error / norm:.1e} > {tolerance:.0e}"
 
 
-def with_outlier(n=112, m=2000, zero=False):
-    query, key, value = draw(1, n, m, 8, 6)
+def with_outlier(n=112, m=2000, logits=1.0, zero=False):
+    query, key, value = draw(1, n, m, 8, 6, logits)
     key[0, 7] *= 1e4 / key[0, 7].norm()  # rounded to bf16, it is off by more than other scores
     if zero:
         query[0, 32:48] = 0
@@ -198,6 +198,7 @@ HARD = {
     "some zero queries": lambda: with_outlier(zero=True),
     "outlier key": with_outlier,
     "outlier and zero queries, many keys": lambda: with_outlier(n=48, m=9216, zero=True),
+    "outlier and nearly all of very many keys": lambda: with_outlier(32, 65_536, 1e-5),
     "ties": with_ties,
     "all keys equal": lambda: with_ties(same=180),
     "keys 10 off centre": lambda: with_offset(10.0),
@@ -227,15 +228,24 @@ def test_truncation(isa, logits, k):
     check(draw(2, 40, 600, 12, 6, logits), topk=k, width=8)
 
 
+@pytest.mark.parametrize("topk", [None, 20])
 @pytest.mark.parametrize("large", [1e200, 1e18, 1e-200])
-def test_float64_beyond_the_range_of_float32(isa, large):
+def test_float64_beyond_the_range_of_float32(isa, large, topk):
     """Scores stay as they are, and so does all that depends on them alone."""
     tensors = draw(1, 40, 90, 6, 5, 2.0, dtype=F64)
-    plain, _ = run(tensors)
-    result, _ = run(scaled(tensors, query=large, key=1 / large))
+    plain, _ = run(tensors, topk)
+    result, _ = run(scaled(tensors, query=large, key=1 / large), topk)
     assert_near(result.out, plain.out, 1e-12, "values")
     assert_near(result.d_query * large, plain.d_query, 1e-12, "d_query")
     assert_near(result.d_key / large, plain.d_key, 1e-12, "d_key")
+
+
+@pytest.mark.parametrize("small", [(1e-200, 1.0), (1e-100, 1e-100), (1.0, 1e-200)], ids=str)
+def test_truncation_by_scores_that_hardly_differ(isa, small):
+    query, key, value = draw(1, 20, 300, 4, 3, dtype=F64)
+    members = soft_threshold(1e-9 * query @ key.mT, topk=40) > 0
+    result, _ = run(scaled((query, key, value), *small), 40)
+    assert (result.weights > 0).equal(members)
 
 
 @pytest.mark.parametrize("layout", ["transposed", "every second", "expanded"])
