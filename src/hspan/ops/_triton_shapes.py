@@ -4,6 +4,7 @@ They were chosen on paper, for an H100, and by the compiler's reports of registe
 at 96 and 192 channels. None has been tuned by measuring.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -22,6 +23,7 @@ _MIN_CAPACITY, _MAX_CAPACITY = 256, 2048  # candidates of a query
 _RESIDENT = 192  # up to so many channels of an operand stay on the chip, in half precision,
 _STREAMED_FROM = 128  # else so many, and the rest passes by in steps
 _SLICE, _SINGLE_SLICE = 256, 128  # output channels that one program accumulates; in float32
+_MAX_IMAGES = 65_535  # the most programs that a grid's later dimensions take
 _AMPLE = 200 * 1024  # bytes of shared memory that the large tiles take
 
 
@@ -126,6 +128,65 @@ def accumulation(count: int, parts: int) -> Accumulation:
     return Accumulation(count, width, wide, narrow, wide + narrow > width or width * parts > count)
 
 
-def capacity(topk: int | None) -> int:
-    """Candidates that a query may have, twice its largest support if that is known."""
-    return min(_MAX_CAPACITY, max(_MIN_CAPACITY, power_of_two(2 * (topk or 1))))
+@dataclass(frozen=True)
+class Tiling:
+    """How one call is cut, and for whom."""
+
+    launch: Launch
+    channels: Contraction
+    keys: int
+    topk: int | None
+
+    @property
+    def tiles(self) -> int:
+        """Key tiles."""
+        return -(-self.keys // self.launch.keys)
+
+    @property
+    def direct(self) -> bool:
+        """So few keys that every tile may be visited."""
+        return self.keys <= DIRECT_KEYS
+
+    @property
+    def screened(self) -> bool:
+        """The k largest scores are sought among candidates, whatever their number."""
+        return self.topk is not None or not self.direct
+
+    @property
+    def capacity(self) -> int:
+        """Candidates that a query may have: at least twice the k that it keeps."""
+        return min(_MAX_CAPACITY, max(_MIN_CAPACITY, power_of_two(2 * (self.topk or 1))))
+
+    def shape(self, queries: int) -> Tile:
+        """The tile of so many queries."""
+        return Tile(queries, self.launch.keys, self.keys % self.launch.keys != 0, self.channels)
+
+    def query_tiles(self, queries: int) -> int:
+        """Tiles of so many queries."""
+        return -(-queries // self.launch.queries)
+
+    def spans(self, programs: int) -> tuple[int, int]:
+        """Cut the key tiles so that enough programs run: how many spans, tiles of each."""
+        wanted = max(1, min(PROGRAMS // programs, self.tiles // 4))
+        span = -(-self.tiles // wanted)
+        return -(-self.tiles // span), span
+
+    def stripes(self, batch: int, queries: int, scratch: int) -> Iterator[tuple[slice, slice]]:
+        """Cut [B, N] queries that need ``scratch`` bytes each; small images share a stripe.
+
+        Yields:
+            Pairs of slices over batch and queries; only one of them cuts, so that what they take
+            from a contiguous tensor is contiguous.
+        """
+        rows = max(1, STRIPE_BYTES // scratch // self.launch.screen_queries)
+        rows *= self.launch.screen_queries
+        images = max(1, min(rows // queries, _MAX_IMAGES))
+        for b in range(0, batch, images):
+            for n in range(0, queries, rows):
+                yield slice(b, min(b + images, batch)), slice(n, min(n + rows, queries))
+
+
+def tiling_of(query: Tensor, key: Tensor, value: Tensor, topk: int | None) -> Tiling:
+    """Choose for one call."""
+    channels = contraction(query.shape[2], query.dtype)
+    return Tiling(launch_of(query, value), channels, key.shape[1], topk)
