@@ -123,7 +123,7 @@ def assert_same_value_and_grads(tensors, topk, tolerance):
 
 @every_way
 def test_matches_reference(way, topk):
-    assert_same_value_and_grads(draw(1, 17, 40, 24, 20, 0.3), topk, 1e-6)
+    assert_same_value_and_grads(draw(1, 17, 40, 12, 14, 0.3), topk, 1e-6)
 
 
 def test_matches_reference_at_full_size():
@@ -170,7 +170,7 @@ def test_channels_of_any_number_in_float32(m, c, d, small):
 )
 def test_dtypes(scored, mixed, tolerance, small, monkeypatch):
     monkeypatch.setattr(_triton_shapes, "DIRECT_KEYS", 0)
-    query, key, value = draw(1, 20, 40, 24, 20, 0.3)
+    query, key, value = draw(1, 18, 40, 24, 20, 0.3)
     tensors = (query.to(scored), key.to(scored), value.to(mixed))
     assert_same_value_and_grads(tensors, None, tolerance)
 
@@ -178,8 +178,8 @@ def test_dtypes(scored, mixed, tolerance, small, monkeypatch):
 @given(
     n=st.integers(1, 18),
     m=st.integers(1, 50),
-    c=st.integers(1, 40),
-    d=st.integers(1, 40),
+    c=st.integers(1, 20),
+    d=st.integers(1, 20),
     batch=st.integers(1, 2),
     spread=st.sampled_from([0.0, 1e-3, 0.3, 3.0]),
     topk=st.none() | st.integers(1, 20),
@@ -263,7 +263,7 @@ def test_of_ties_at_the_last_place_the_first_keys_count(way):
     indirect=["way"],
 )
 def test_undefined_queries_are_nan_alone(way, topk, bad):
-    query, key, value = draw(2, 6, 40, 4, 3)
+    query, key, value = draw(2, 6, 20, 4, 3)
     key[0] *= 1e-3
     key[1] *= 16  # times 1e38 this overflows, both ways
     query[1, 5] = 0
@@ -303,7 +303,7 @@ def test_stripes_change_nothing(direct, topk, small, monkeypatch):
     if not direct:
         monkeypatch.setattr(_triton_shapes, "DIRECT_KEYS", 0)
     screened = _triton_shapes._SINGLE.screen_queries
-    tensors = draw(2, screened + 1, 40, 8, 8, 0.3)
+    tensors = draw(2, screened + 1, 20, 8, 8, 0.3)
     whole = value_and_grads(tensors, topk, "triton")
     monkeypatch.setattr(_triton_shapes, "STRIPE_BYTES", 64)
     tiling = _triton_shapes.tiling_of(*tensors, topk)
