@@ -36,8 +36,8 @@ void keep(const Support<Real>* support, int64_t query, const int32_t* keys, cons
   if (!support) return;
   const int64_t start = __atomic_fetch_add(support->used, count, __ATOMIC_RELAXED);
   const bool room = start + count <= support->capacity;
-  support->starts[query] = room ? start : 0;
-  support->counts[query] = room ? static_cast<int32_t>(count) : -1;
+  support->starts[query] = room ? start : -1;
+  support->counts[query] = static_cast<int32_t>(count);
   if (!room) return;
   __builtin_memcpy(support->indices + start, keys, static_cast<uint64_t>(count) * 4);
   __builtin_memcpy(support->weights + start, weights, static_cast<uint64_t>(count) * sizeof(Real));
@@ -99,26 +99,27 @@ void finish_each(const Image<Real>& image, const PackedKeys& keys, const Collect
 
 // The queries of a tile, all at once; see tiles.h.
 inline void finish_together(const Image<float>& image, const PackedKeys& keys,
-                            const Collected& found, int64_t tile, Scratch& scratch, float* out,
-                            float* limits, const Support<float>* support) {
+                            const Collected& found, int64_t tile, bool exact, Scratch& scratch,
+                            float* out, float* limits, const Support<float>* support) {
   const int64_t stride = stride_of(keys), depth = image.value_channels;
   float* rows = scratch.rows;
   const int32_t* row_keys = scratch.row_keys;
-  rescore_together(image, keys, tile, row_keys, found.count, scratch.transposed, rows);
+  if (!exact)
+    rescore_together(image, keys, tile, row_keys, found.count, scratch.transposed, rows);
   const Lanes top = largest(rows, found.count), zero = broadcast(0.f);
   for (int64_t r = 0; r < found.count; r++)
     store(rows + r * kLanes, load(rows + r * kLanes) - top);
   // The largest score and kappa are each off by the screen's error at most.
   const Lanes start = max(found.level - found.top, broadcast(-1.f));
-  const Lanes kappa = climb(rows, found.count, start, 100, zero);
+  const Lanes kappa = last_step(rows, found.count, climb(rows, found.count, start, 100, zero));
   Positive members;
   for (int64_t r = 0; r < found.count; r++) {
     const Lanes weights = load(rows + r * kLanes) - kappa;
     members.add(weights);
     store(rows + r * kLanes, max(weights, zero));
   }
-  const bool full = sum(members.numbers()) > kFull * static_cast<float>(found.count);
-  if (full) multiply_values(image, row_keys, rows, found.count, scratch.transposed);
+  const bool full = sum(members.numbers()) > kFull * static_cast<float>(found.count) &&
+                    multiply_values(image, row_keys, rows, found.count, scratch.transposed);
 
   int64_t counts[kLanes] = {};
   float* weights = static_cast<float*>(scratch.weights);
@@ -148,16 +149,18 @@ inline void finish_together(const Image<float>& image, const PackedKeys& keys,
 }
 
 inline bool finish_tile(const Image<float>& image, const PackedKeys& keys, const Collected& found,
-                        int64_t tile, const double* scales, Scratch& scratch, float* out,
-                        float* limits, const Support<float>* support) {
-  if (!pays_together(image, found, sum_of_members(found, scratch.rows), scales)) return false;
-  finish_together(image, keys, found, tile, scratch, out, limits, support);
+                        int64_t tile, const double* scales, bool exact, Scratch& scratch,
+                        float* out, float* limits, const Support<float>* support) {
+  if (!pays_together(image, keys, found, scratch.rows, scales, exact))
+    return false;
+  finish_together(image, keys, found, tile, exact, scratch, out, limits, support);
   return true;
 }
 
 // Doubles are always finished one by one.
 inline bool finish_tile(const Image<double>&, const PackedKeys&, const Collected&, int64_t,
-                        const double*, Scratch&, double*, double*, const Support<double>*) {
+                        const double*, bool, Scratch&, double*, double*,
+                        const Support<double>*) {
   return false;
 }
 
@@ -165,6 +168,7 @@ inline bool finish_tile(const Image<double>&, const PackedKeys&, const Collected
 // image alone, not from whatever a thread did before: the same call gives the same bits.
 template <class Real>
 Hints probe(const Image<Real>& image, const PackedKeys& keys, Scratch& scratch) {
+  const TileUnit unit;
   const int64_t tiles = blocks_of(image.queries);
   Hints hints{0, 0};
   for (int part = 1; part <= 5; part += 2) {
@@ -183,10 +187,12 @@ template <class Real>
 void attend(const Image<Real>& image, const PackedKeys& keys, const Hints& hints,
             Scratch& scratch, int64_t first, int count, Real* out, Real* limits,
             const Support<Real>* support) {
+  const TileUnit unit;
   const int64_t words = keys.words_per_key;
+  bool exact[kTilesPerGroup];
   for (int t = 0; t < count; t++)
-    pack_queries(image, keys, first + t, scratch.lanes + t * words * kLanes,
-                 scratch.errors + t * kLanes, scratch.scales + t * kLanes);
+    exact[t] = pack_queries(image, keys, first + t, scratch.lanes + t * words * kLanes,
+                            scratch.errors + t * kLanes, scratch.scales + t * kLanes);
   // Where queries have to look into most blocks, screening only comes on top.
   const bool screened = hints.hit_share < kScreenPays;
   if (screened) screen(keys, scratch.lanes, count, scratch.maxima);
@@ -200,8 +206,8 @@ void attend(const Image<Real>& image, const PackedKeys& keys, const Hints& hints
     for (int64_t r = 0; r < found.count; r++)
       scratch.row_keys[r] =
           image.key_order ? image.key_order[scratch.row_places[r]] : scratch.row_places[r];
-    if (!finish_tile(image, keys, found, first + t, scratch.scales + t * kLanes, scratch, out,
-                     limits, support))
+    if (!finish_tile(image, keys, found, first + t, scratch.scales + t * kLanes, exact[t],
+                     scratch, out, limits, support))
       finish_each(image, keys, found, first + t, errors, scratch, out, limits, support);
   }
 }

@@ -21,8 +21,8 @@ HSPAN_INLINE Lanes largest(const float* rows, int64_t count) {
   return max(a, b);
 }
 
-// One Newton step from kappa, which must lie below the largest score of every lane.
-HSPAN_INLINE Lanes newton_step(const float* rows, int64_t count, Lanes kappa) {
+// Positive excesses of some rows over kappa.
+HSPAN_INLINE Positive excess(const float* rows, int64_t count, Lanes kappa) {
   Positive even, odd;
   int64_t r = 0;
   for (; r + 2 <= count; r += 2) {
@@ -31,8 +31,37 @@ HSPAN_INLINE Lanes newton_step(const float* rows, int64_t count, Lanes kappa) {
   }
   if (r < count) even.add(load(rows + r * kLanes) - kappa);
   even.add(odd);
+  return even;
+}
+
+// One Newton step from kappa, which must lie below the largest score of every lane. Equal numbers
+// all round the same way, so that a long chain of additions drifts: sums are taken in pieces.
+HSPAN_INLINE Lanes newton_step(const float* rows, int64_t count, Lanes kappa) {
+  constexpr int64_t kPiece = 128;
+  Positive all;
+  for (int64_t r = 0; r < count; r += kPiece)
+    all.add(excess(rows + r * kLanes, smaller(kPiece, count - r), kappa));
   const Lanes one = broadcast(1.f);
-  return kappa + (even.sums() - one) / max(even.numbers(), one);
+  return kappa + (all.sums() - one) / max(all.numbers(), one);
+}
+
+// The same with sums that are good to float32's last digit or two, for the last step of all.
+inline Lanes last_step(const float* rows, int64_t count, Lanes kappa) {
+  constexpr int64_t kPiece = 8;
+  double sums[kLanes] = {};
+  Positive all;
+  for (int64_t r = 0; r < count; r += kPiece) {
+    const Positive piece = excess(rows + r * kLanes, smaller(kPiece, count - r), kappa);
+    float part[kLanes];
+    store(part, piece.sums());
+    for (int l = 0; l < kLanes; l++) sums[l] += part[l];
+    all.add(piece);
+  }
+  float change[kLanes], numbers[kLanes];
+  store(numbers, all.numbers());
+  for (int l = 0; l < kLanes; l++)
+    change[l] = static_cast<float>((sums[l] - 1) / larger(numbers[l], 1.f));
+  return kappa + load(change);
 }
 
 // Climbs from a lower bound, until some steps are done or no lane moves by more than enough.

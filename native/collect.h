@@ -10,11 +10,11 @@ namespace hspan::HSPAN_ISA {
 // The level, per query, that a packed score must exceed to be of interest, given a lower bound of
 // the kappa of packed scores: an element of the support has
 //   s~ >= s - e > kappa - e >= (bound - e) - e.
-// The slack covers rounding in the bound itself.
+// The slack covers rounding in the bound itself: of scores, and of sums of up to 10^5 excesses.
 HSPAN_INLINE Lanes level_for(Lanes kappa, Lanes top, Lanes errors) {
-  const Lanes slack = broadcast(1e-6f) * (max(top, broadcast(0.f) - top) + (top - kappa)) +
-                      broadcast(1e-30f);
-  return kappa - errors - errors - slack - slack;
+  const Lanes size = max(top, broadcast(0.f) - top);
+  const Lanes slack = fma(broadcast(2e-6f), size, broadcast(1e-4f) * (top - kappa));
+  return kappa - errors - errors - slack - broadcast(1e-30f);
 }
 
 struct Collected {
@@ -37,20 +37,20 @@ HSPAN_INLINE int64_t keep_rows(float* rows, int32_t* places, int64_t count, Lane
   return kept;
 }
 
-// Multiplies the blocks of 16 keys again and appends the keys that exceed the level.
-inline int64_t append_block(const PackedKeys& keys, const uint32_t* lanes, int64_t block,
-                            int64_t limit, Lanes level, float* rows, int32_t* places,
-                            int64_t count) {
-  constexpr int kKeys = kRegisters == 1 ? 16 : kScreenKeys;
-  const uint32_t* words = keys.words + block * keys.words_per_key * kLanes;
-  for (int part = 0; part < kLanes; part += kKeys) {
-    Lanes scores[kKeys][1];
-    multiply<kKeys, 1>(words + part, lanes, keys.words_per_key, scores);
-#pragma GCC unroll 16
-    for (int k = 0; k < kKeys; k++) {
-      store(rows + count * kLanes, scores[k][0]);
-      places[count] = static_cast<int32_t>(block * kLanes + part + k);
-      count += exceeding(scores[k][0], level) != 0 && part + k < limit;
+// Multiplies up to kBlocksAtOnce blocks of keys again and appends the keys that exceed the level.
+inline int64_t append_blocks(const PackedKeys& keys, const uint32_t* lanes, const int32_t* blocks,
+                             int number, int64_t key_count, Lanes level, float* rows,
+                             int32_t* places, int64_t count) {
+  alignas(64) float scores[kBlocksAtOnce * kLanes * kLanes];
+  score_blocks(keys, lanes, blocks, number, scores);
+  for (int i = 0; i < number; i++) {
+    const int32_t first = blocks[i] * kLanes;
+    const int limit = static_cast<int>(smaller<int64_t>(kLanes, key_count - first));
+    for (int k = 0; k < limit; k++) {
+      const Lanes row = load(scores + (i * kLanes + k) * kLanes);
+      store(rows + count * kLanes, row);
+      places[count] = first + k;
+      count += exceeding(row, level) != 0;
     }
   }
   return count;
@@ -81,18 +81,21 @@ HSPAN_INLINE Bounds first_bounds(const float* rows, int64_t count, float gap, in
   const Lanes top = largest(rows, count);
   // A first guess from the right is as good as one from the left: Newton lands below the root.
   const Lanes kappa = max(newton_step(rows, count, top - broadcast(gap)), top - broadcast(1.f));
-  return raise(rows, count, {top, kappa, kappa}, topk, 2, broadcast(0.f));
+  return raise(rows, count, {top, kappa, kappa}, topk, 12, broadcast(0.02f) * (top - kappa));
 }
 
 // All scores of a tile, without a screen: the rows are the keys.
 inline int64_t collect_all(const PackedKeys& keys, const uint32_t* lanes, int64_t key_count,
                            Scratch& scratch) {
-  const Lanes everything = broadcast(-__builtin_inff());
-  int64_t count = 0;
-  for (int64_t b = 0; b < keys.blocks; b++)
-    count = append_block(keys, lanes, b, key_count - b * kLanes, everything, scratch.rows,
-                         scratch.row_places, count);
-  return count;
+  for (int64_t b = 0; b < keys.blocks; b += kBlocksAtOnce) {
+    int32_t blocks[kBlocksAtOnce];
+    const int number = static_cast<int>(smaller<int64_t>(kBlocksAtOnce, keys.blocks - b));
+    for (int i = 0; i < number; i++) blocks[i] = static_cast<int32_t>(b + i);
+    // Rows have room for a few blocks more.
+    score_blocks(keys, lanes, blocks, number, scratch.rows + b * kLanes * kLanes);
+  }
+  for (int64_t j = 0; j < key_count; j++) scratch.row_places[j] = static_cast<int32_t>(j);
+  return key_count;
 }
 
 // maxima: of the tile's blocks, or null to do without a screen.
@@ -122,11 +125,15 @@ inline Collected collect(const PackedKeys& keys, int64_t key_count, int64_t topk
     hit_share = static_cast<float>(hits) / static_cast<float>(blocks);
     // Where many keys pass, the bounds are raised on the way by what has been collected.
     int64_t full = 512;
-    for (int64_t h = 0; h < hits; h++) {
-      const int64_t block = scratch.hits[h];
-      if (exceeding(load(maxima + block * kLanes), level) == 0) continue;  // it has risen
-      count = append_block(keys, lanes, block, key_count - block * kLanes, level, rows, places,
-                           count);
+    for (int64_t h = 0; h < hits;) {
+      int32_t chosen[kBlocksAtOnce];
+      int number = 0;
+      for (; h < hits && number < kBlocksAtOnce; h++) {  // the level may have risen since
+        chosen[number] = scratch.hits[h];
+        number += exceeding(load(maxima + scratch.hits[h] * kLanes), level) != 0;
+      }
+      if (number == 0) break;
+      count = append_blocks(keys, lanes, chosen, number, key_count, level, rows, places, count);
       if (count < full) continue;
       b = raise(rows, count, b, topk, 2, broadcast(0.f));
       level = level_for(b.bound, b.top, e);

@@ -33,6 +33,7 @@ struct PackedKeys {
   int64_t blocks;         // the last block is filled up with copies of the last key
   int64_t words_per_key;  // W
   const double* mean;     // [C]
+  double mean_norm;
   double norm;            // of the longest packed key
   double error;           // the largest norm of centred key - packed key
 };
@@ -40,8 +41,8 @@ struct PackedKeys {
 // The supports of an image's queries, kept for the backward pass: 4 + sizeof(Real) bytes a weight.
 template <class Real>
 struct Support {
-  int64_t* starts;   // [N] where a query's entries begin
-  int32_t* counts;   // [N] how many there are; -1: not kept, there was no room
+  int64_t* starts;   // [N] where a query's entries begin; -1: there was no room for them
+  int32_t* counts;   // [N] how many there are, kept or not
   int32_t* indices;  // keys
   Real* weights;     // positive
   int64_t capacity;

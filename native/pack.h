@@ -10,15 +10,13 @@
 
 namespace hspan::HSPAN_ISA {
 
-#if defined(__AVX512BF16__)
-constexpr int kChannelsPerWord = 2;
+#if defined(__AMX_BF16__) || defined(HSPAN_EMULATE_AMX)
+#define HSPAN_AMX
+constexpr int kChannelsPerWord = 2, kWordMultiple = 16, kTilesPerGroup = 12;
+#elif defined(__AVX512BF16__)
+constexpr int kChannelsPerWord = 2, kWordMultiple = 1, kTilesPerGroup = 6;
 #else
-constexpr int kChannelsPerWord = 1;
-#endif
-#if defined(__AMX_BF16__)
-constexpr int kWordMultiple = 16;
-#else
-constexpr int kWordMultiple = 1;
+constexpr int kChannelsPerWord = 1, kWordMultiple = 1, kTilesPerGroup = 6;
 #endif
 
 HSPAN_INLINE uint32_t bits_of(float x) {
@@ -31,10 +29,10 @@ HSPAN_INLINE float float_of(uint32_t u) {
   __builtin_memcpy(&x, &u, sizeof x);
   return x;
 }
-// Round to nearest even, as the processor's own conversion does; x is finite.
+// Round to nearest even; x is finite. Products of bf16 take tiny numbers for zero: so do we.
 HSPAN_INLINE uint32_t to_bf16(float x) {
   const uint32_t u = bits_of(x);
-  return (u + 0x7fff + ((u >> 16) & 1)) >> 16;
+  return u & 0x7f800000 ? (u + 0x7fff + ((u >> 16) & 1)) >> 16 : 0;
 }
 
 struct Rounding {
@@ -122,15 +120,18 @@ bool pack_keys(const Image<Real>& image, const PackedKeys& keys, int64_t first, 
 //   |q k - q~ k~| <= |q - q~| |k~| + |q| |k - k~| + gamma |q| |k~|,
 // k centred; gamma covers the summation's rounding and that of centring. The bound is infinite for
 // a query that can't be screened: not finite, or so long that its scores overflow. scales: |q| |k~|.
+// Returns whether nothing was rounded: packed scores are then as good as any in float32.
 template <class Real>
-void pack_queries(const Image<Real>& image, const PackedKeys& keys, int64_t tile, uint32_t* words,
+bool pack_queries(const Image<Real>& image, const PackedKeys& keys, int64_t tile, uint32_t* words,
                   double* errors, double* scales) {
   const double gamma = (image.channels + 8) * 1.2e-7;
+  bool exact = keys.error == 0;
   for (int l = 0; l < kLanes; l++) {
     const int64_t i = smaller(tile * kLanes + l, image.queries - 1);
     const Real* row = image.query + (image.query_order ? image.query_order[i] : i) * image.channels;
     const Rounding r =
         pack_row(row, nullptr, image.channels, keys.words_per_key, words + l, kLanes);
+    exact = exact && r.error2 == 0;
     const double norm = __builtin_sqrt(r.norm2);
     const double error = __builtin_sqrt(r.error2) * keys.norm + norm * keys.error +
                          gamma * norm * (keys.norm + keys.error);
@@ -140,6 +141,7 @@ void pack_queries(const Image<Real>& image, const PackedKeys& keys, int64_t tile
     if (!usable)
       for (int64_t w = 0; w < keys.words_per_key; w++) words[w * kLanes + l] = 0;
   }
+  return exact;
 }
 
 template <class Real>

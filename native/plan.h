@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <vector>
 
 #include "image.h"
@@ -19,10 +20,10 @@ struct KeyStore {
 
 template <class Real>
 KeyStore pack(const Kernels& kernels, const RealKernels<Real>& real, const Image<Real>& image,
-              int threads) {
+              bool as_bf16, int threads) {
   KeyStore store;
   const int64_t per_word = kernels.channels_per_word, multiple = kernels.word_multiple;
-  const int64_t words = (image.channels + per_word - 1) / per_word;
+  const int64_t words = std::max<int64_t>(1, (image.channels + per_word - 1) / per_word);
   PackedKeys& keys = store.packed;
   keys.words_per_key = (words + multiple - 1) / multiple * multiple;
   keys.blocks = blocks_of(image.keys);
@@ -31,9 +32,11 @@ KeyStore pack(const Kernels& kernels, const RealKernels<Real>& real, const Image
   keys.words = store.words.data();
   keys.mean = store.mean.data();
   std::fill_n(store.mean.data(), image.channels, 0.0);
-  real.sum_columns(image.key, image.keys, image.channels, store.mean.data());
-  for (int64_t c = 0; c < image.channels; c++)
-    store.mean[c] /= static_cast<double>(image.keys);
+  if (!as_bf16) {  // centred, they would be bf16 numbers no longer
+    real.sum_columns(image.key, image.keys, image.channels, store.mean.data());
+    for (int64_t c = 0; c < image.channels; c++)
+      store.mean[c] /= static_cast<double>(image.keys);
+  }
 
   constexpr int64_t kBlocksAtOnce = 16;  // packed in one go by one thread
   double norm = 0, error = 0;
@@ -46,6 +49,9 @@ KeyStore pack(const Kernels& kernels, const RealKernels<Real>& real, const Image
     const int64_t last = std::min(first + kBlocksAtOnce, keys.blocks);
     finite = real.pack_keys(image, keys, first, last, &norm, &error) && finite;
   }
+  double mean2 = 0;
+  for (int64_t c = 0; c < image.channels; c++) mean2 += store.mean[c] * store.mean[c];
+  keys.mean_norm = std::sqrt(mean2);
   keys.norm = norm;
   keys.error = error;
   store.finite = finite;

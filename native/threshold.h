@@ -32,13 +32,15 @@ HSPAN_INLINE double score(const double* query, const Real* key, int64_t channels
 template <class Real>
 void rescore(const Image<Real>& image, int64_t query, const int32_t* candidates, int64_t count,
              double* wide, double* scores) {
+  constexpr double kLargest = sizeof(Real) == 4 ? __FLT_MAX__ : __DBL_MAX__;
   const Real* q = image.query + query * image.channels;
   for (int64_t c = 0; c < image.channels; c++) wide[c] = q[c];
   for (int64_t j = 0; j < count; j++) {
     if (j + 6 < count)
       prefetch(image.key + candidates[j + 6] * image.channels,
                image.channels * static_cast<int64_t>(sizeof(Real)));
-    scores[j] = score(wide, image.key + candidates[j] * image.channels, image.channels);
+    const double s = score(wide, image.key + candidates[j] * image.channels, image.channels);
+    scores[j] = s > kLargest ? __builtin_inf() : s < -kLargest ? -__builtin_inf() : s;
   }
 }
 
@@ -47,7 +49,8 @@ struct Threshold {
   double kappa;  // relative to it
 };
 
-// Solves kappa on scores relative to their largest; lower is a lower bound of it, at least -1.
+// Solves kappa on scores relative to their largest; lower is a lower bound of it, at least -1. Should
+// rounding have made it none, that shows in the first step.
 inline double solve(const double* relative, int64_t count, double lower) {
   double kappa = lower;
   for (int i = 0; i < 100; i++) {
@@ -59,7 +62,11 @@ inline double solve(const double* relative, int64_t count, double lower) {
       number += x > 0 ? 1 : 0;
     }
     const double next = kappa + (excess - 1) / number;
-    if (!(next > kappa)) break;
+    if (!(next > kappa)) {
+      if (i > 0 || kappa <= -1) break;
+      kappa = -1;
+      continue;
+    }
     kappa = next;
   }
   return kappa;
