@@ -98,7 +98,8 @@ void finish_each(const Image<Real>& image, const PackedKeys& keys, const Collect
     }
     const double scale = scratch.scales[t * kLanes + l];
     // Scores that are all equal: the first ones are as good as any.
-    if (image.topk && scale == 0) counts[l] = smaller(counts[l], image.topk);
+    if (image.topk && scale == 0 && sizeof(Real) == 4)  // a double's square may underflow
+      counts[l] = smaller(counts[l], image.topk);
     const double weight = 1 / static_cast<double>(larger<int64_t>(1, counts[l]));
     const double rounding = kRounding * scale * (1 + keys.mean_norm / keys.norm) / weight;
     finish(image, query, candidates, counts[l], lower, rounding, scratch, out, limits, support);
@@ -120,7 +121,8 @@ inline void finish_together(const Image<float>& image, const PackedKeys& keys,
     store(rows + r * kLanes, load(rows + r * kLanes) - top);
   const Lanes lowest = found.low - found.top - margins.most - slack(found.low, found.top);
   const Lanes start = max(lowest, broadcast(-1.f));
-  const Lanes kappa = last_step(rows, found.count, climb(rows, found.count, start, 100, zero));
+  const Lanes near = climb(rows, found.count, start, 100, broadcast(-1e-6f) * start);
+  const Lanes kappa = last_step(rows, found.count, near);
   Positive members;
   for (int64_t r = 0; r < found.count; r++) {
     const Lanes weights = load(rows + r * kLanes) - kappa;

@@ -90,16 +90,16 @@ constexpr float kFirstGap = 0.25f;
 struct Bounds {
   Lanes top;    // largest packed score, or less
   Lanes kappa;  // lower bound of the packed scores' kappa
-  Lanes bound;  // of what may take part: above kappa where topk says so
+  Lanes kth;    // lower bound of the k-th largest, where topk says that only k take part
 };
 
 // Bounds from some of the scores, kappa starting from a lower bound.
 HSPAN_INLINE Bounds raise(const float* rows, int64_t count, Bounds from, int64_t topk, int steps,
                           Lanes enough) {
   from.kappa = climb(rows, count, from.kappa, steps, enough);
-  from.bound = max(from.bound, from.kappa);
   if (topk && topk < count)
-    from.bound = max(from.bound, below_kth(rows, count, from.bound, from.top, topk));
+    from.kth = max(from.kth,
+                   below_kth(rows, count, max(from.kth, from.kappa), from.top, topk));
   return from;
 }
 
@@ -108,7 +108,13 @@ HSPAN_INLINE Bounds first_bounds(const float* rows, int64_t count, float gap, in
   const Lanes top = largest(rows, count);
   // A first guess from the right is as good as one from the left: Newton lands below the root.
   const Lanes kappa = max(newton_step(rows, count, top - broadcast(gap)), top - broadcast(1.f));
-  return raise(rows, count, {top, kappa, kappa}, topk, 12, broadcast(0.02f) * (top - kappa));
+  const Lanes nothing = top - broadcast(__FLT_MAX__);
+  return raise(rows, count, {top, kappa, nothing}, topk, 12, broadcast(0.02f) * (top - kappa));
+}
+
+// What a packed score exceeds if its score can be in the support, as far as the margin goes.
+HSPAN_INLINE Lanes low_of(Bounds b, Lanes margin) {
+  return max(b.kappa, b.kth) - margin - slack(b.kappa, b.top);
 }
 
 // All scores of a tile, without a screen: the rows are the keys.
@@ -129,15 +135,18 @@ inline int64_t collect_all(const PackedKeys& keys, const uint32_t* lanes, int64_
 // may start anywhere (bound.h); from a little below the packed scores' kappa it lands close.
 inline Lanes sharpen(const PackedKeys& keys, const Margins& margins, const float* rows,
                      const int32_t* places, int64_t count, Lanes kappa) {
+  constexpr int64_t kPiece = 128;  // as in newton_step
   const Lanes one = broadcast(1.f);
-  Lanes low = kappa - margins.most;
-  Lanes from = kappa - broadcast(0.25f) * margins.most;
+  Lanes low = kappa - broadcast(0.25f) * margins.most;
   for (int i = 0; i < 3; i++) {
     Positive all;
-    for (int64_t r = 0; r < count; r++)
-      all.add(load(rows + r * kLanes) - margins.of_key(keys, places[r]) - from);
-    low = max(low, from + (all.sums() - one) / max(all.numbers(), one));
-    from = low;
+    for (int64_t r0 = 0; r0 < count; r0 += kPiece) {
+      Positive piece;
+      for (int64_t r = r0; r < smaller(r0 + kPiece, count); r++)
+        piece.add(load(rows + r * kLanes) - margins.of_key(keys, places[r]) - low);
+      all.add(piece);
+    }
+    low = low + (all.sums() - one) / max(all.numbers(), one);
   }
   return low;
 }
@@ -157,7 +166,7 @@ inline Collected collect(const PackedKeys& keys, int64_t key_count, int64_t topk
   float hit_share = 1;
   if (maxima) {
     b = first_bounds(maxima, blocks, scratch.gap, topk);
-    Lanes low = b.bound - margins.most - slack(b.kappa, b.top);
+    Lanes low = low_of(b, margins.most);
     int64_t hits = 0;
     for (int64_t block = 0; block < blocks; block++) {
       scratch.hits[hits] = static_cast<int32_t>(block);
@@ -178,23 +187,21 @@ inline Collected collect(const PackedKeys& keys, int64_t key_count, int64_t topk
       count = append_blocks(keys, lanes, chosen, number, key_count, level, rows, places, count);
       if (count < full) continue;
       b = raise(rows, count, b, topk, 2, broadcast(0.f));
-      low = b.bound - margins.most - slack(b.kappa, b.top);
+      low = low_of(b, margins.most);
       count = keep_rows(rows, places, count, low - margins.most);
       full = larger<int64_t>(512, 2 * count);
     }
   } else {
     count = collect_all(keys, lanes, key_count, scratch);
     b = first_bounds(rows, count, scratch.gap, topk);
-    count = keep_rows(rows, places, count,
-                      b.bound - margins.most - margins.most - slack(b.kappa, b.top));
+    count = keep_rows(rows, places, count, low_of(b, margins.most) - margins.most);
   }
   // Exactness comes later: here a bound is good enough once it is as sharp as the scores.
   b = raise(rows, count, b, topk, 64, max(margins.most, broadcast(0.01f) * (b.top - b.kappa)));
   scratch.gap = larger(1e-6f, 1.5f * sum(b.top - b.kappa) / kLanes);
-  Lanes low = b.bound - margins.most;
+  Lanes low = low_of(b, margins.most);
   if (exceeding(margins.most, broadcast(0.02f) * (b.top - b.kappa)))  // else nothing to gain
-    low = max(low, sharpen(keys, margins, rows, places, count, b.kappa));
-  low = low - slack(b.kappa, b.top);
+    low = max(low, sharpen(keys, margins, rows, places, count, b.kappa) - slack(b.kappa, b.top));
   count = keep_rows(rows, places, count, low - margins.most);
   return {count, b.top, low, hit_share};
 }
