@@ -228,6 +228,13 @@ def test_truncation(isa, logits, k):
     check(draw(2, 40, 600, 12, 6, logits), topk=k, width=8)
 
 
+@pytest.mark.parametrize("k", [2, 71, 406])
+def test_truncation_off_centre(isa, k):
+    """In float32 the k-th score and the next would often be the same."""
+    query, key, value = draw(1, 96, 530, 12, 6, 1e-5)
+    check((query, key + 300, value), topk=k)
+
+
 @pytest.mark.parametrize("topk", [None, 20])
 @pytest.mark.parametrize("large", [1e200, 1e18, 1e-200])
 def test_float64_beyond_the_range_of_float32(isa, large, topk):
