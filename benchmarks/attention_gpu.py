@@ -133,7 +133,7 @@ def adasplash(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 
 
 def ours(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    return hspa_attention(query, key, value, backend="triton")
+    return hspa_attention(query, key, value, width=math.isqrt(query.shape[1]), backend="triton")
 
 
 # By the dtype that each is meant for: how inputs are prepared, untimed, and what is timed.
@@ -270,13 +270,14 @@ def compare(runs: dict[str, Callable[[], None]], seconds: float) -> dict[str, di
 
 def screening(tensors: Tensors) -> dict[str, float]:
     """What screening leaves to do: hit tiles, candidates of a query, query tiles that overflow."""
-    from hspan.ops import _triton, _triton_shapes
+    from hspan.ops import _triton, _triton_shapes, _triton_solver
 
     query, key, value = (_triton._operand(t) for t in tensors)
     tiling = _triton_shapes.tiling_of(query, key, value, None)
-    rows = slice(0, min(query.shape[1], 4096))
-    limits = torch.empty(1, rows.stop, 2, device=query.device)
-    _, found = _triton._collect(tiling, query[:, rows].contiguous(), key, limits)
+    order = _triton_shapes.block_order(query.shape[1], math.isqrt(query.shape[1]), query.device)
+    query, key = _triton._take(query, order)[:, :4096], _triton._take(key, order)
+    limits = torch.empty(1, query.shape[1], 2, device=query.device)
+    _, found = _triton_solver.collect(tiling, query, key, limits)
     return {
         "hit_tiles": float(found.visits.float().mean()) / tiling.tiles,
         "candidates": float(found.sizes.float().mean()),
