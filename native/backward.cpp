@@ -12,7 +12,7 @@
 namespace hspan {
 namespace {
 
-constexpr int64_t kEntriesAtOnce = 1 << 22;  // of the support: bounds the memory of a chunk
+constexpr int64_t kEntriesAtOnce = 1 << 16;  // of the support: what a core's cache holds
 
 // Entries of the places [first, last) sorted by key; a counting sort that keeps the order of places.
 template <class Real>
@@ -112,12 +112,15 @@ template <class Real>
 class Recovered {
  public:
   Recovered(const Kernels& kernels, const RealKernels<Real>& real, const Image<Real>& image,
-            int threads)
+            bool as_bf16, int threads)
       : real_(real),
         threads_(threads),
         tiles_(kernels.tiles_per_group),
-        capacity_(static_cast<int64_t>(threads) * tiles_ * kLanes * image.keys),
-        keys_(pack(kernels, real, image, threads)),
+        // Entries of a chunk are counted in 32 bits.
+        groups_(std::clamp<int64_t>((int64_t{1} << 30) / (tiles_ * kLanes * image.keys), 1,
+                                    threads)),
+        capacity_(groups_ * tiles_ * kLanes * image.keys),
+        keys_(pack(kernels, real, image, as_bf16, threads)),
         starts_(image.queries),
         counts_(image.queries),
         indices_(capacity_),
@@ -129,7 +132,7 @@ class Recovered {
   }
 
   bool keys_finite() const { return keys_.finite; }
-  int64_t places_at_once() const { return static_cast<int64_t>(threads_) * tiles_ * kLanes; }
+  int64_t places_at_once() const { return groups_ * tiles_ * kLanes; }
 
   Support<Real> find(Image<Real> image, int64_t first, int64_t last) {
     image.value_channels = 0;  // no output is wanted
@@ -149,7 +152,7 @@ class Recovered {
  private:
   const RealKernels<Real>& real_;
   int threads_, tiles_;
-  int64_t capacity_, used_ = 0;
+  int64_t groups_, capacity_, used_ = 0;
   KeyStore keys_;
   Hints hints_;
   Buffer<int64_t> starts_;
@@ -161,13 +164,14 @@ class Recovered {
 // Returns false where supports had to be found again and the keys aren't finite.
 template <class Real>
 bool backward_image(const Kernels& kernels, const Image<Real>& image,
-                    const Support<Real>& support, const Gradients<Real>& gradients, int threads) {
+                    const Support<Real>& support, const Gradients<Real>& gradients,
+                    bool as_bf16, int threads) {
   const RealKernels<Real>& real = kernels.of<Real>();
   std::fill_n(gradients.key, image.keys * image.channels, Real{0});
   std::fill_n(gradients.value, image.keys * image.value_channels, Real{0});
   Buffer<int64_t> offsets(image.queries + 1);
-  const bool kept = support.counts && std::none_of(support.counts, support.counts + image.queries,
-                                                   [](int32_t count) { return count < 0; });
+  const bool kept = support.starts && std::none_of(support.starts, support.starts + image.queries,
+                                                   [](int64_t start) { return start < 0; });
   if (kept) {
     for (int64_t first = 0; first < image.queries;) {
       int64_t last = first, entries = 0;
@@ -178,7 +182,7 @@ bool backward_image(const Kernels& kernels, const Image<Real>& image,
     }
     return true;
   }
-  Recovered<Real> recovered(kernels, real, image, threads);
+  Recovered<Real> recovered(kernels, real, image, as_bf16, threads);
   if (!recovered.keys_finite()) return false;
   for (int64_t first = 0; first < image.queries; first += recovered.places_at_once()) {
     const int64_t last = std::min(first + recovered.places_at_once(), image.queries);
@@ -209,7 +213,7 @@ int backward(const hspan_call& call, const void* grad, void* d_query, void* d_ke
           part(d_query, call.queries, call.channels), part(d_key, call.keys, call.channels),
           part(d_value, call.keys, call.value_channels)};
       finite = backward_image(kernels, image, support_of<Real>(call, b, nullptr), gradients,
-                              outside ? 1 : call.threads) &&
+                              call.as_bf16, outside ? 1 : call.threads) &&
                finite;
     } catch (const std::bad_alloc&) {
       failed = true;

@@ -21,8 +21,8 @@ HSPAN_INLINE Lanes largest(const float* rows, int64_t count) {
   return max(a, b);
 }
 
-// One Newton step from kappa, which must lie below the largest score of every lane.
-HSPAN_INLINE Lanes newton_step(const float* rows, int64_t count, Lanes kappa) {
+// Positive excesses of some rows over kappa.
+HSPAN_INLINE Positive excess(const float* rows, int64_t count, Lanes kappa) {
   Positive even, odd;
   int64_t r = 0;
   for (; r + 2 <= count; r += 2) {
@@ -31,15 +31,45 @@ HSPAN_INLINE Lanes newton_step(const float* rows, int64_t count, Lanes kappa) {
   }
   if (r < count) even.add(load(rows + r * kLanes) - kappa);
   even.add(odd);
-  const Lanes one = broadcast(1.f);
-  return kappa + (even.sums() - one) / max(even.numbers(), one);
+  return even;
 }
 
-// Climbs from a lower bound, until some steps are done or no lane moves by more than enough.
+// One Newton step from kappa, which must lie below the largest score of every lane. Equal numbers
+// all round the same way, so that a long chain of additions drifts: sums are taken in pieces.
+HSPAN_INLINE Lanes newton_step(const float* rows, int64_t count, Lanes kappa) {
+  constexpr int64_t kPiece = 128;
+  Positive all;
+  for (int64_t r = 0; r < count; r += kPiece)
+    all.add(excess(rows + r * kLanes, smaller(kPiece, count - r), kappa));
+  const Lanes one = broadcast(1.f);
+  return kappa + (all.sums() - one) / max(all.numbers(), one);
+}
+
+// The same with sums that are good to float32's last digit or two, for the last step of all.
+inline Lanes last_step(const float* rows, int64_t count, Lanes kappa) {
+  constexpr int64_t kPiece = 8;
+  double sums[kLanes] = {};
+  Positive all;
+  for (int64_t r = 0; r < count; r += kPiece) {
+    const Positive piece = excess(rows + r * kLanes, smaller(kPiece, count - r), kappa);
+    float part[kLanes];
+    store(part, piece.sums());
+    for (int l = 0; l < kLanes; l++) sums[l] += part[l];
+    all.add(piece);
+  }
+  float change[kLanes], numbers[kLanes];
+  store(numbers, all.numbers());
+  for (int l = 0; l < kLanes; l++)
+    change[l] = static_cast<float>((sums[l] - 1) / larger(numbers[l], 1.f));
+  return kappa + load(change);
+}
+
+// Climbs until some steps are done or no lane moves by more than enough. A step that rounding took
+// past the root is followed by one that lands below it again, and rounds less, as less is left.
 HSPAN_INLINE Lanes climb(const float* rows, int64_t count, Lanes kappa, int steps, Lanes enough) {
   for (int i = 0; i < steps; i++) {
-    const Lanes next = max(kappa, newton_step(rows, count, kappa));
-    const bool moved = exceeding(next - kappa, enough) != 0;
+    const Lanes next = newton_step(rows, count, kappa);
+    const bool moved = exceeding(max(next - kappa, kappa - next), enough) != 0;
     kappa = next;
     if (!moved) break;
   }

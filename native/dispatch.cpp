@@ -122,7 +122,11 @@ struct Levels {
     add("avx512_bf16", isa_avx512_bf16::table, can.avx512_bf16);
 #endif
 #if defined(HSPAN_WITH_AMX)
+#if defined(HSPAN_EMULATE_AMX)
+    add("amx", isa_amx::table, true);
+#else
     add("amx", isa_amx::table, can.amx);
+#endif
 #endif
 #endif
   }

@@ -1,5 +1,6 @@
 // The forward pass: shares the work out among threads; the work itself is in attend.h.
 #include <algorithm>
+#include <cmath>
 #include <new>
 #include <vector>
 
@@ -9,8 +10,38 @@
 #include "plan.h"
 #include "threads.h"
 
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
 namespace hspan {
 namespace {
+
+// New memory costs a fault for every page that is touched: let pages be large.
+void prefer_large_pages([[maybe_unused]] void* memory, [[maybe_unused]] int64_t bytes) {
+#if defined(__linux__)
+  constexpr uintptr_t kPage = 4096;
+  const uintptr_t first = (reinterpret_cast<uintptr_t>(memory) + kPage - 1) / kPage * kPage;
+  const uintptr_t last = (reinterpret_cast<uintptr_t>(memory) + static_cast<uintptr_t>(bytes)) / kPage * kPage;
+  if (last > first) madvise(reinterpret_cast<void*>(first), last - first, MADV_HUGEPAGE);
+#endif
+}
+
+// Whether every query is so short that all of its scores lie within 1 / M of their mean: the support
+// is then everything, and the output has a closed form.
+template <class Real>
+bool is_flat(const Image<Real>& image, const PackedKeys& keys, bool centred) {
+  // No key is farther from the mean than twice the longest one is long.
+  const double radius = (centred ? 1 : 2) * (keys.norm + keys.error);
+  const double longest = 0.99 / (static_cast<double>(image.keys) * radius);
+  for (int64_t i = 0; i < image.queries; i++) {
+    const Real* query = image.query + i * image.channels;
+    double norm2 = 0;
+    for (int64_t c = 0; c < image.channels; c++) norm2 += static_cast<double>(query[c]) * query[c];
+    if (!(std::sqrt(norm2) < longest)) return false;
+  }
+  return true;
+}
 
 template <class Real>
 int forward(const hspan_call& call, void* out, int64_t* used) {
@@ -19,13 +50,24 @@ int forward(const hspan_call& call, void* out, int64_t* used) {
   const Buffer<int32_t> query_order = square_order(call.queries, call.width);
   const Buffer<int32_t> key_order = square_order(call.keys, call.width);
 
+  if (call.capacity) {
+    prefer_large_pages(call.indices, call.batch * call.capacity * 4);
+    prefer_large_pages(call.weights, call.batch * call.capacity * call.real_bytes);
+  }
+
   std::vector<KeyStore> stores;
   for (int64_t b = 0; b < call.batch; b++) {
     const Image<Real> image = image_of<Real>(call, b, query_order.data(), key_order.data());
-    stores.push_back(pack(kernels, real, image, call.threads));
+    stores.push_back(pack(kernels, real, image, call.as_bf16, call.threads));
     if (!stores.back().finite) return HSPAN_KEYS_NOT_FINITE;
     used[b] = 0;
   }
+
+  bool flat = !call.topk;
+  for (int64_t b = 0; b < call.batch && flat; b++)
+    flat = is_flat(image_of<Real>(call, b, nullptr, nullptr),
+                   stores[static_cast<std::size_t>(b)].packed, !call.as_bf16);
+  if (flat) return HSPAN_FLAT;
 
   // Small images give a thread fewer tiles at a time, lest one thread be left with all the work.
   const int64_t tiles = blocks_of(call.queries);

@@ -12,7 +12,7 @@ void gather_channels(const float* rows, int64_t stride, const int32_t* indices,
                      const float* weights, int64_t count, bool add, float* out) {
   Lanes sums[Registers];
 #pragma GCC unroll 12
-  for (int c = 0; c < Registers; c++) sums[c] = add ? load(out + c * kLanes) : broadcast(0.f);
+  for (int c = 0; c < Registers; c++) sums[c] = broadcast(0.f);
   for (int64_t j = 0; j < count; j++) {
     if (j + 6 < count) prefetch(rows + indices[j + 6] * stride, Registers * 64);
     const float* row = rows + indices[j] * stride;
@@ -22,11 +22,11 @@ void gather_channels(const float* rows, int64_t stride, const int32_t* indices,
       sums[c] = fma(weight, load(row + c * kLanes), sums[c]);
   }
 #pragma GCC unroll 12
-  for (int c = 0; c < Registers; c++) store(out + c * kLanes, sums[c]);
+  for (int c = 0; c < Registers; c++)
+    store(out + c * kLanes, add ? load(out + c * kLanes) + sums[c] : sums[c]);
 }
 
-// out = sum_j weights[j] * rows[indices[j]], or out += that; rows of any length.
-inline void gather(const float* rows, int64_t length, const int32_t* indices, const float* weights,
+inline void gather_piece(const float* rows, int64_t length, const int32_t* indices, const float* weights,
                    int64_t count, bool add, float* out) {
   constexpr int kMost = kRegisters == 1 ? 12 : kRegisters == 2 ? 6 : 2;
   int64_t c = 0;
@@ -59,6 +59,19 @@ inline void gather(const float* rows, int64_t length, const int32_t* indices, co
     for (int i = 0; i < n; i++) sums[i] += weights[j] * row[i];
   }
   for (int i = 0; i < n; i++) out[c + i] = add ? out[c + i] + sums[i] : sums[i];
+}
+
+// out = sum_j weights[j] * rows[indices[j]], or out += that; rows of any length. Long sums are
+// taken in pieces, which rounds less.
+inline void gather(const float* rows, int64_t length, const int32_t* indices, const float* weights,
+                   int64_t count, bool add, float* out) {
+  constexpr int64_t kPiece = 512;
+  int64_t j = 0;
+  do {
+    gather_piece(rows, length, indices + j, weights + j, smaller(kPiece, count - j), add || j,
+                 out);
+    j += kPiece;
+  } while (j < count);
 }
 
 inline void gather(const double* rows, int64_t length, const int32_t* indices,

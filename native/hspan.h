@@ -16,6 +16,7 @@ enum {
   HSPAN_DONE = 0,
   HSPAN_KEYS_NOT_FINITE = 1,  // nothing was computed: another way must be taken
   HSPAN_OUT_OF_MEMORY = 2,
+  HSPAN_FLAT = 3,  // nothing was computed: every query attends to every key, in closed form
 };
 
 // A call. Real is float, or double where real_bytes is 8; matrices are contiguous, row by row.
@@ -26,8 +27,8 @@ struct hspan_call {
   int64_t width;                     // of the image whose pixels the tokens are; 0: unknown
   int32_t real_bytes;
   int32_t threads;
-  int32_t level;   // instruction set, as numbered by hspan_isa_name; -1: the best
-  int32_t reserved;
+  int32_t level;    // instruction set, as numbered by hspan_isa_name; -1: the best
+  int32_t as_bf16;  // not 0: query and key hold bf16 numbers, which a bf16 screen needn't round
   const void* query;  // [B, N, C]
   const void* key;    // [B, M, C]
   const void* value;  // [B, M, D]

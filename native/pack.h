@@ -10,15 +10,13 @@
 
 namespace hspan::HSPAN_ISA {
 
-#if defined(__AVX512BF16__)
-constexpr int kChannelsPerWord = 2;
+#if defined(__AMX_BF16__) || defined(HSPAN_EMULATE_AMX)
+#define HSPAN_AMX
+constexpr int kChannelsPerWord = 2, kWordMultiple = 16, kTilesPerGroup = 12;
+#elif defined(__AVX512BF16__)
+constexpr int kChannelsPerWord = 2, kWordMultiple = 1, kTilesPerGroup = 6;
 #else
-constexpr int kChannelsPerWord = 1;
-#endif
-#if defined(__AMX_BF16__)
-constexpr int kWordMultiple = 16;
-#else
-constexpr int kWordMultiple = 1;
+constexpr int kChannelsPerWord = 1, kWordMultiple = 1, kTilesPerGroup = 6;
 #endif
 
 HSPAN_INLINE uint32_t bits_of(float x) {
@@ -31,11 +29,13 @@ HSPAN_INLINE float float_of(uint32_t u) {
   __builtin_memcpy(&x, &u, sizeof x);
   return x;
 }
-// Round to nearest even, as the processor's own conversion does; x is finite.
+// Round to nearest even; x is finite. Products of bf16 take tiny numbers for zero: so do we.
 HSPAN_INLINE uint32_t to_bf16(float x) {
   const uint32_t u = bits_of(x);
-  return (u + 0x7fff + ((u >> 16) & 1)) >> 16;
+  return u & 0x7f800000 ? (u + 0x7fff + ((u >> 16) & 1)) >> 16 : 0;
 }
+
+HSPAN_INLINE float round_up(double x) { return static_cast<float>(x * 1.000001); }
 
 struct Rounding {
   double norm2;         // of the row
@@ -110,36 +110,56 @@ bool pack_keys(const Image<Real>& image, const PackedKeys& keys, int64_t first, 
       }
     }
     finite = finite && r.packed_norm2 < 1e36;  // false for NaN as well
+    keys.norms[place] = round_up(__builtin_sqrt(r.packed_norm2));
+    keys.errors[place] = round_up(__builtin_sqrt(r.error2));
     packed2 = larger(packed2, r.packed_norm2);
     error2 = larger(error2, r.error2);
+  }
+  for (int64_t b = first; b < last; b++) {
+    float longest = 0, worst = 0;
+    for (int k = 0; k < kLanes; k++) {
+      longest = larger(longest, keys.norms[b * kLanes + k]);
+      worst = larger(worst, keys.errors[b * kLanes + k]);
+    }
+    keys.block_norms[b] = longest;
+    keys.block_errors[b] = worst;
   }
   *norm = larger(*norm, __builtin_sqrt(packed2));
   *error = larger(*error, __builtin_sqrt(error2));
   return finite;
 }
 
-// Packs a tile of queries and bounds, query by query, how far a packed score can be from the score:
-//   |q k - q~ k~| <= |q - q~| |k~| + |q| |k - k~| + gamma |q| |k~|,
-// k centred; gamma covers the summation's rounding and that of centring. The bound is infinite for
-// a query that can't be screened: not finite, or so long that its scores overflow. scales: |q| |k~|.
+// Packs a tile of queries and bounds how far a packed score can be from the score, for a key k:
+//   |q k - q~ k~| <= (|q - q~| + gamma |q|) |k~| + (1 + gamma) |q| |k - k~|,
+// k centred; gamma covers the summation's rounding and that of centring. The bound for any key is
+// infinite for a query that can't be screened: not finite, or so long that its scores overflow.
+// Returns whether nothing was rounded: packed scores are then as good as any in float32.
 template <class Real>
-void pack_queries(const Image<Real>& image, const PackedKeys& keys, int64_t tile, uint32_t* words,
-                  double* errors, double* scales) {
+bool pack_queries(const Image<Real>& image, const PackedKeys& keys, int64_t tile, int t,
+                  Scratch& scratch) {
   const double gamma = (image.channels + 8) * 1.2e-7;
+  uint32_t* words = scratch.lanes + t * keys.words_per_key * kLanes;
+  bool exact = keys.error == 0;
   for (int l = 0; l < kLanes; l++) {
     const int64_t i = smaller(tile * kLanes + l, image.queries - 1);
     const Real* row = image.query + (image.query_order ? image.query_order[i] : i) * image.channels;
     const Rounding r =
         pack_row(row, nullptr, image.channels, keys.words_per_key, words + l, kLanes);
+    exact = exact && r.error2 == 0;
     const double norm = __builtin_sqrt(r.norm2);
-    const double error = __builtin_sqrt(r.error2) * keys.norm + norm * keys.error +
-                         gamma * norm * (keys.norm + keys.error);
+    const double per_norm = 1.001 * (__builtin_sqrt(r.error2) + gamma * norm);
+    const double per_error = 1.001 * (1 + gamma) * norm;
     const bool usable = norm * keys.norm < 1e30 && __builtin_sqrt(r.packed_norm2) < 1e30;
-    errors[l] = usable ? 1.001 * error : __builtin_inf();
-    scales[l] = usable ? norm * keys.norm : __builtin_inf();
+    const int at = t * kLanes + l;
+    scratch.per_norm[at] = usable ? static_cast<float>(per_norm) : 0;
+    scratch.per_error[at] = usable ? static_cast<float>(per_error) : 0;
+    scratch.errors[at] =
+        usable ? per_norm * keys.norm + per_error * keys.error : __builtin_inf();
+    scratch.scales[at] = usable ? norm * keys.norm : __builtin_inf();
     if (!usable)
       for (int64_t w = 0; w < keys.words_per_key; w++) words[w * kLanes + l] = 0;
   }
+  return exact;
 }
 
 template <class Real>

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <vector>
 
 #include "image.h"
@@ -13,27 +14,35 @@ namespace hspan {
 struct KeyStore {
   Buffer<uint32_t> words;
   Buffer<double> mean;
+  Buffer<float> norms;  // and errors, of keys and of blocks
   PackedKeys packed;
   bool finite;
 };
 
 template <class Real>
 KeyStore pack(const Kernels& kernels, const RealKernels<Real>& real, const Image<Real>& image,
-              int threads) {
+              bool as_bf16, int threads) {
   KeyStore store;
   const int64_t per_word = kernels.channels_per_word, multiple = kernels.word_multiple;
-  const int64_t words = (image.channels + per_word - 1) / per_word;
+  const int64_t words = std::max<int64_t>(1, (image.channels + per_word - 1) / per_word);
   PackedKeys& keys = store.packed;
   keys.words_per_key = (words + multiple - 1) / multiple * multiple;
   keys.blocks = blocks_of(image.keys);
   store.words = Buffer<uint32_t>(keys.blocks * kLanes * keys.words_per_key);
   store.mean = Buffer<double>(image.channels);
+  store.norms = Buffer<float>(keys.blocks * (2 * kLanes + 2));
+  keys.norms = store.norms.data();
+  keys.errors = keys.norms + keys.blocks * kLanes;
+  keys.block_norms = keys.errors + keys.blocks * kLanes;
+  keys.block_errors = keys.block_norms + keys.blocks;
   keys.words = store.words.data();
   keys.mean = store.mean.data();
   std::fill_n(store.mean.data(), image.channels, 0.0);
-  real.sum_columns(image.key, image.keys, image.channels, store.mean.data());
-  for (int64_t c = 0; c < image.channels; c++)
-    store.mean[c] /= static_cast<double>(image.keys);
+  if (!as_bf16) {  // centred, they would be bf16 numbers no longer
+    real.sum_columns(image.key, image.keys, image.channels, store.mean.data());
+    for (int64_t c = 0; c < image.channels; c++)
+      store.mean[c] /= static_cast<double>(image.keys);
+  }
 
   constexpr int64_t kBlocksAtOnce = 16;  // packed in one go by one thread
   double norm = 0, error = 0;
@@ -46,6 +55,9 @@ KeyStore pack(const Kernels& kernels, const RealKernels<Real>& real, const Image
     const int64_t last = std::min(first + kBlocksAtOnce, keys.blocks);
     finite = real.pack_keys(image, keys, first, last, &norm, &error) && finite;
   }
+  double mean2 = 0;
+  for (int64_t c = 0; c < image.channels; c++) mean2 += store.mean[c] * store.mean[c];
+  keys.mean_norm = std::sqrt(mean2);
   keys.norm = norm;
   keys.error = error;
   store.finite = finite;
@@ -58,6 +70,8 @@ class Workspace {
   template <class Real>
   Workspace(const PackedKeys& keys, const Image<Real>& image, int tiles)
       : lanes_(tiles * keys.words_per_key * kLanes),
+        per_norm_(tiles * kLanes),
+        per_error_(tiles * kLanes),
         errors_(tiles * kLanes),
         scales_(tiles * kLanes),
         maxima_(tiles * keys.blocks * kLanes),
@@ -72,6 +86,8 @@ class Workspace {
         weights_((keys.blocks + 1) * kLanes * kLanes * 4),
         transposed_(std::max(image.channels, image.value_channels) * kLanes) {
     scratch_.lanes = lanes_.data();
+    scratch_.per_norm = per_norm_.data();
+    scratch_.per_error = per_error_.data();
     scratch_.errors = errors_.data();
     scratch_.scales = scales_.data();
     scratch_.maxima = maxima_.data();
@@ -92,6 +108,7 @@ class Workspace {
 
  private:
   Buffer<uint32_t> lanes_;
+  Buffer<float> per_norm_, per_error_;
   Buffer<double> errors_, scales_;
   Buffer<float> maxima_, rows_;
   Buffer<int32_t> row_places_, row_keys_, hits_, candidates_;

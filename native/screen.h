@@ -7,6 +7,10 @@
 
 #include "pack.h"
 
+#if defined(HSPAN_AMX)
+#include "amx.h"
+#else
+
 namespace hspan::HSPAN_ISA {
 
 // sum += word * lanes, in float32: a word of one key against a word of sixteen queries.
@@ -42,7 +46,6 @@ HSPAN_INLINE void multiply(const uint32_t* key_words, const uint32_t* lanes, int
 // Keys x Tiles scores fill the registers, with room for the operands.
 constexpr int kScreenKeys = kRegisters == 1 ? 8 : kRegisters == 2 ? 4 : 2;
 constexpr int kScreenTiles = kRegisters == 1 ? 3 : 1;
-constexpr int kTilesPerGroup = 6;
 
 template <int Tiles>
 void screen_tiles(const PackedKeys& keys, const uint32_t* lanes, int64_t first, int64_t last,
@@ -83,4 +86,26 @@ inline void screen(const PackedKeys& keys, const uint32_t* lanes, int count, flo
   }
 }
 
+// Nothing to switch on; compare amx.h.
+struct TileUnit {
+  TileUnit() {}
+};
+
+constexpr int kBlocksAtOnce = 1;
+
+// Multiplies a block of keys again, scores[key][query].
+HSPAN_INLINE void score_blocks(const PackedKeys& keys, const uint32_t* lanes,
+                               const int32_t* blocks, int, float* scores) {
+  constexpr int kKeys = kRegisters == 1 ? 16 : kScreenKeys;
+  const uint32_t* words = keys.words + blocks[0] * keys.words_per_key * kLanes;
+  for (int part = 0; part < kLanes; part += kKeys) {
+    Lanes sums[kKeys][1];
+    multiply<kKeys, 1>(words + part, lanes, keys.words_per_key, sums);
+#pragma GCC unroll 16
+    for (int k = 0; k < kKeys; k++) store(scores + (part + k) * kLanes, sums[k][0]);
+  }
+}
+
 }  // namespace hspan::HSPAN_ISA
+
+#endif

@@ -9,34 +9,37 @@
 
 #include "collect.h"
 #include "gather.h"
+#include "threshold.h"
 
 namespace hspan::HSPAN_ISA {
 
 // Processor cycles, measured on Zen 4 with C from 24 to 96; only their ratios matter.
-constexpr float kAlone = 55;     // a candidate: dealt out, rescored in double, solved
-constexpr float kTogether = 25;  // a row: Newton's steps and dealing; rescoring takes C more
+constexpr double kAlone = 55;     // a candidate: dealt out, rescored in double, solved
+constexpr double kTogether = 25;  // a row: Newton's steps and dealing; rescoring takes C more
 // Weights per row above which multiplying (D cycles) beats gathering (2 D / 16 cycles a weight).
 constexpr float kFull = 7.5f;
 
-// Float32 scores are good enough while their rounding, about this much of |query| |key|, is far
-// below the weights, which are about 1 / T.
-constexpr float kRounding = 2.4e-7f, kNegligible = 3e-5f;
-
-inline float sum_of_members(const Collected& found, const float* rows) {
-  Positive members;
-  for (int64_t r = 0; r < found.count; r++) members.add(load(rows + r * kLanes) - found.level);
-  return sum(members.numbers());
-}
-
-// Whether a tile is better finished together; members: candidates of its sixteen queries.
-inline bool pays_together(const Image<float>& image, const Collected& found, float members,
-                          const double* scales) {
+// Whether a tile is better finished together.
+inline bool pays_together(const Image<float>& image, const PackedKeys& keys,
+                          const Collected& found, const Margins& margins,
+                          const Scratch& scratch, const double* scales, bool exact) {
   if (image.topk) return false;
-  double scale = 0;
-  for (int l = 0; l < kLanes; l++) scale = larger(scale, scales[l]);
-  if (!(kRounding * scale * members / kLanes < kNegligible)) return false;
-  const float rows = static_cast<float>(found.count);
-  return rows * (static_cast<float>(image.channels) + kTogether) < members * kAlone;
+  Positive candidates;
+  for (int64_t r = 0; r < found.count; r++)
+    candidates.add(load(scratch.rows + r * kLanes) +
+                   margins.of_key(keys, scratch.row_places[r]) - found.low);
+  float numbers[kLanes];
+  store(numbers, candidates.numbers());
+  // Scores that are computed again start from what the keys' mean contributes.
+  const double scale = exact || keys.norm == 0 ? 1 : 1 + keys.mean_norm / keys.norm;
+  double members = 0, rounding = 0;
+  for (int l = 0; l < kLanes; l++) {
+    members += numbers[l];
+    rounding += kRounding * scale * scales[l] * numbers[l] / kLanes;
+  }
+  if (!(rounding < kNegligible)) return false;  // infinite for queries that weren't screened
+  const double rescoring = exact ? 0 : static_cast<double>(image.channels);
+  return static_cast<double>(found.count) * (rescoring + kTogether) < members * kAlone;
 }
 
 HSPAN_INLINE int64_t query_at(const Image<float>& image, int64_t place) {
@@ -117,7 +120,7 @@ inline void deal_weights(const float* rows, const int32_t* keys, int64_t count, 
 // out[D, 16] = sum over the rows of value[d] * weights: Channels channels at a time.
 template <int Channels>
 HSPAN_INLINE void multiply_channels(const float* values, int64_t depth, const int32_t* keys,
-                                    const float* rows, int64_t count, float* out) {
+                                    const float* rows, int64_t count, bool add, float* out) {
   Lanes sums[Channels];
 #pragma GCC unroll 16
   for (int d = 0; d < Channels; d++) sums[d] = broadcast(0.f);
@@ -128,19 +131,29 @@ HSPAN_INLINE void multiply_channels(const float* values, int64_t depth, const in
     for (int d = 0; d < Channels; d++) sums[d] = fma(weights, broadcast(value[d]), sums[d]);
   }
 #pragma GCC unroll 16
-  for (int d = 0; d < Channels; d++) store(out + d * kLanes, sums[d]);
+  for (int d = 0; d < Channels; d++)
+    store(out + d * kLanes, add ? load(out + d * kLanes) + sums[d] : sums[d]);
 }
 
-inline void multiply_values(const Image<float>& image, const int32_t* keys, const float* rows,
+// Returns false where a value isn't finite: weights of zero would not keep it out.
+inline bool multiply_values(const Image<float>& image, const int32_t* keys, const float* rows,
                             int64_t count, float* out) {
   constexpr int kChannels = kRegisters == 1 ? 16 : kRegisters == 2 ? 4 : 2;
-  int64_t d = 0;
-  for (; d + kChannels <= image.value_channels; d += kChannels)
-    multiply_channels<kChannels>(image.value + d, image.value_channels, keys, rows, count,
-                                 out + d * kLanes);
-  for (; d < image.value_channels; d++)
-    multiply_channels<1>(image.value + d, image.value_channels, keys, rows, count,
-                         out + d * kLanes);
+  constexpr int64_t kPiece = 512;  // as in gather
+  const int64_t depth = image.value_channels;
+  for (int64_t r = 0; r < count; r += kPiece) {
+    const int64_t n = smaller(kPiece, count - r);
+    int64_t d = 0;
+    for (; d + kChannels <= depth; d += kChannels)
+      multiply_channels<kChannels>(image.value + d, depth, keys + r, rows + r * kLanes, n, r > 0,
+                                   out + d * kLanes);
+    for (; d < depth; d++)
+      multiply_channels<1>(image.value + d, depth, keys + r, rows + r * kLanes, n, r > 0,
+                           out + d * kLanes);
+  }
+  float zero = 0;
+  for (int64_t i = 0; i < depth * kLanes; i++) zero += out[i] * 0.f;
+  return zero == 0;
 }
 
 }  // namespace hspan::HSPAN_ISA

@@ -212,7 +212,7 @@ def test_memory_is_linear(backward):
 
 
 def test_named_backend_that_cannot_run_says_why():
-    with pytest.raises(BackendUnavailable, match=r"triton.*no Triton kernel"):
+    with pytest.raises(BackendUnavailable, match=r"triton.*(CUDA devices|not installed)"):
         hspa_attention(*draw(1, 4, 4, 2, 2), backend="triton")
 
 

@@ -4,9 +4,13 @@
 its reason and is never replaced. Kernels are imported when they are first used.
 """
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from typing import Protocol, cast
 
 import torch
@@ -84,12 +88,36 @@ def _no_native(call: Call) -> str | None:
     return _library.why_missing() or None
 
 
-def _not_built(call: Call) -> str:
-    return "no Triton kernel is part of this version; 'tiles' runs on every device"
+def _no_triton(call: Call) -> str | None:
+    if reason := _triton_missing():
+        return reason
+    interpreted = os.environ.get("TRITON_INTERPRET", "").lower() in ("1", "true", "yes", "on", "y")
+    if call.device != "cuda" and not (interpreted and call.device == "cpu"):
+        return (
+            f"runs on CUDA devices, the tensors are on {call.device}"
+            " (processors can interpret it, slowly: set TRITON_INTERPRET=1)"
+        )
+    if call.dtype not in (torch.float16, torch.bfloat16, torch.float32):
+        return f"takes float16, bfloat16 and float32, not {str(call.dtype).removeprefix('torch.')}"
+    return None
+
+
+@cache
+def _triton_missing() -> str | None:
+    """Why Triton can't be used, told without importing it."""
+    how = "pip install 'triton>=3.4' (Linux)"
+    if find_spec("triton") is None:
+        return f"Triton is not installed: {how}"
+    try:
+        release = version("triton")
+    except PackageNotFoundError:  # a build under another name, as torch ships for some GPUs
+        return None
+    recent = tuple(int(part) for part in release.split(".")[:2]) >= (3, 4)
+    return None if recent else f"Triton {release} is too old: {how}"
 
 
 BACKENDS: dict[str, Backend] = {
-    "triton": Backend(_not_built, _module("_triton")),
+    "triton": Backend(_no_triton, _module("_triton")),
     "native": Backend(_no_native, _module("_native")),
     "screened": Backend(_only_processors, _module("_screened")),
     "tiles": Backend(lambda call: None, _module("_tiles")),

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from hspan.errors import BackendUnavailable
-from hspan.ops import _library, _screened
+from hspan.ops import _flat, _library, _screened
 from hspan.ops._backends import support_capacity
 from hspan.ops.soft_threshold import compute_dtype
 
 _SMALL = 2**20  # products below which starting a second thread costs more than it saves
 
-_DONE, _KEYS_NOT_FINITE = 0, 1
+_DONE, _KEYS_NOT_FINITE, _FLAT = 0, 1, 3
 
 
 class _Call(ctypes.Structure):
@@ -26,7 +26,7 @@ class _Call(ctypes.Structure):
     _fields_ = [
         *((name, ctypes.c_int64) for name in ("batch", "queries", "keys")),
         *((name, ctypes.c_int64) for name in ("channels", "value_channels", "topk", "width")),
-        *((name, ctypes.c_int32) for name in ("real_bytes", "threads", "level", "reserved")),
+        *((name, ctypes.c_int32) for name in ("real_bytes", "threads", "level", "as_bf16")),
         *((name, ctypes.c_void_p) for name in ("query", "key", "value", "limits")),
         ("capacity", ctypes.c_int64),
         *((name, ctypes.c_void_p) for name in ("starts", "counts", "indices", "weights")),
@@ -77,6 +77,7 @@ def _call(
     kept: _Kept | None,
     topk: int | None,
     width: int,
+    as_bf16: bool,
 ) -> _Call:
     batch, queries, channels = query.shape
     small = batch * queries * key.shape[1] * (channels + value.shape[2]) < _SMALL
@@ -91,6 +92,7 @@ def _call(
         real_bytes=query.dtype.itemsize,
         threads=1 if small else torch.get_num_threads(),
         level=_library.chosen_level(),
+        as_bf16=as_bf16,
         query=query.data_ptr(),
         key=key.data_ptr(),
         value=value.data_ptr(),
@@ -100,12 +102,12 @@ def _call(
     )
 
 
-def _run(function: Any, call: _Call, *tensors: Tensor) -> bool:
-    """Call the library; False where the keys aren't finite, which it leaves to others."""
-    code = function(ctypes.byref(call), *(ctypes.c_void_p(t.data_ptr()) for t in tensors))
-    if code not in (_DONE, _KEYS_NOT_FINITE):
+def _run(function: Any, call: _Call, *tensors: Tensor) -> int:
+    """Call the library; what isn't _DONE it leaves to others."""
+    code = int(function(ctypes.byref(call), *(ctypes.c_void_p(t.data_ptr()) for t in tensors)))
+    if code not in (_DONE, _KEYS_NOT_FINITE, _FLAT):
         raise MemoryError("not enough memory for the attention: use a smaller image or tiles")
-    return code == _DONE
+    return code
 
 
 def forward(
@@ -123,10 +125,14 @@ def forward(
     if support.numel():
         kept = _views(support, batch, queries, support_capacity(queries, k.shape[1]), dtype)
     used = torch.empty(batch, dtype=torch.int64)
-    call = _call(q, k, v, limits, kept, topk, width)
-    if not _run(_compiled().hspan_forward, call, out, used):
-        if kept is not None:
-            kept.counts.fill_(-1)
+    call = _call(q, k, v, limits, kept, topk, width, query.dtype == torch.bfloat16)
+    code = _run(_compiled().hspan_forward, call, out, used)
+    if code != _DONE and kept is not None:
+        kept.starts.fill_(-1)
+        kept.counts.fill_(k.shape[1])
+    if code == _FLAT:
+        return _flat.forward(query, key, value)
+    if code == _KEYS_NOT_FINITE:
         return _screened.forward(query, key, value, topk, width, support)
     return out.to(value.dtype), limits.to(compute_dtype(query.dtype))
 
@@ -148,11 +154,13 @@ def backward(
     gradients = tuple(torch.empty(t.shape, dtype=dtype) for t in (q, k, v))
     if batch == 0 or queries == 0:
         return torch.zeros_like(query), torch.zeros_like(key), torch.zeros_like(value)
+    if topk is None and _flat.is_flat(limits, key):
+        return _flat.backward(grad, query, key, value)
     kept = None
     if support.numel():
         kept = _views(support, batch, queries, support_capacity(queries, k.shape[1]), dtype)
-    call = _call(q, k, v, None, kept, topk, width)
-    if not _run(_compiled().hspan_backward, call, g, *gradients):
+    call = _call(q, k, v, None, kept, topk, width, query.dtype == torch.bfloat16)
+    if _run(_compiled().hspan_backward, call, g, *gradients) == _KEYS_NOT_FINITE:
         return _screened.backward(grad, query, key, value, limits, support, topk, width)
     d_query, d_key, d_value = gradients
     return d_query.to(query.dtype), d_key.to(key.dtype), d_value.to(value.dtype)
@@ -170,8 +178,13 @@ def support(query: Tensor, key: Tensor, topk: int | None) -> tuple[Tensor, Tenso
     while True:  # twice at most: then the room needed is known
         size = batch * (queries * 12 + capacity * (4 + dtype.itemsize))
         kept = _views(torch.empty(size, dtype=torch.uint8), batch, queries, capacity, dtype)
-        call = _call(q, k, nothing, limits, kept, topk, 0)
-        if batch and queries and not _run(_compiled().hspan_forward, call, nothing, used):
+        call = _call(q, k, nothing, limits, kept, topk, 0, query.dtype == torch.bfloat16)
+        code = _DONE
+        if batch and queries:
+            code = _run(_compiled().hspan_forward, call, nothing, used)
+        if code == _FLAT:
+            return _flat.support(query, key)
+        if code == _KEYS_NOT_FINITE:
             return _screened.support(query, key, topk)
         if batch == 0 or int(used.max()) <= capacity:
             break

@@ -39,8 +39,9 @@ def hspa_attention(
         key: [B, M, C], in the dtype of query.
         value: [B, M, D].
         topk: the number of largest scores of a query that take part; None is exact.
-        width: of the image whose pixels the tokens are, row by row. Changes nothing but the speed:
-            neighbours look at the same keys, and the compiled kernel takes them together.
+        width: of the image whose pixels the tokens are, row by row. Changes nothing but the speed
+            (and which of equal scores count at the edge of ``topk``): neighbours look at the same
+            keys, and the compiled kernel takes them together.
         backend: "auto"; "cpu" for the processor's kernel, compiled or else in pure torch; or one
             of "triton", "native" (compiled only), "screened", "tiles", "reference".
 
@@ -269,3 +270,13 @@ def _differentiate(ctx, grad, *_):  # pyright: ignore
 torch.library.register_fake("hspan::attention", _attention_shapes)
 torch.library.register_fake("hspan::attention_backward", _attention_backward_shapes)
 torch.library.register_autograd("hspan::attention", _differentiate, setup_context=_save_inputs)
+
+
+def _only_once(_ctx, *_grads):  # pyright: ignore
+    raise UsageError(
+        "hspa_attention is differentiable once: its gradient has no gradient "
+        "(compose hspan.soft_threshold with matrix products to have one)"
+    )
+
+
+torch.library.register_autograd("hspan::attention_backward", _only_once)
