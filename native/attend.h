@@ -9,12 +9,12 @@
 namespace hspan::HSPAN_ISA {
 
 // Deals the collected rows out: candidates[l] lists the keys that query l has to look at.
-inline void deal(const Collected& found, int64_t stride, Scratch& scratch,
-                 int64_t (&counts)[kLanes]) {
+inline void deal(const Collected& found, const Margins& margins, const PackedKeys& keys,
+                 int64_t stride, Scratch& scratch, int64_t (&counts)[kLanes]) {
   for (int l = 0; l < kLanes; l++) counts[l] = 0;
   for (int64_t r = 0; r < found.count; r++) {
     const int32_t key = scratch.row_keys[r];
-    for (unsigned m = exceeding(load(scratch.rows + r * kLanes), found.level); m; m &= m - 1) {
+    for (unsigned m = candidates_of(found, margins, keys, scratch, r); m; m &= m - 1) {
       const int l = __builtin_ctz(m);
       scratch.candidates[l * stride + counts[l]++] = key;
     }
@@ -44,11 +44,16 @@ void keep(const Support<Real>* support, int64_t query, const int32_t* keys, cons
 }
 
 // One query, from its candidates to its output, limits and support.
+// rounding: of its scores in float32, relative to the weights.
 template <class Real>
 void finish(const Image<Real>& image, int64_t query, int32_t* candidates, int64_t count,
-            double lower, Scratch& scratch, Real* out, Real* limits,
+            double lower, double rounding, Scratch& scratch, Real* out, Real* limits,
             const Support<Real>* support) {
-  rescore(image, query, candidates, count, scratch.wide, scratch.scores);
+  if (sizeof(Real) == 4 && rounding < 4 * kNegligible)  // sums are sixteen, and short
+    rescore_single(image, query, candidates, count, static_cast<float*>(scratch.weights),
+                   scratch.scores);
+  else
+    rescore(image, query, candidates, count, scratch.wide, scratch.scores);
   const Threshold t = threshold(scratch.scores, count, image.topk, lower, scratch.selection);
   limits[2 * query] = static_cast<Real>(t.top);
   limits[2 * query + 1] = static_cast<Real>(t.kappa);
@@ -71,36 +76,41 @@ void finish(const Image<Real>& image, int64_t query, int32_t* candidates, int64_
 // The queries of a tile, each on its own.
 template <class Real>
 void finish_each(const Image<Real>& image, const PackedKeys& keys, const Collected& found,
-                 int64_t tile, const double* errors, Scratch& scratch, Real* out, Real* limits,
-                 const Support<Real>* support) {
+                 const Margins& margins, int64_t tile, int t, Scratch& scratch, Real* out,
+                 Real* limits, const Support<Real>* support) {
+  const double* errors = scratch.errors + t * kLanes;
   const int64_t stride = stride_of(keys);
   int64_t counts[kLanes];
-  deal(found, stride, scratch, counts);
-  float top[kLanes], kappa[kLanes];
-  store(top, found.top);
-  store(kappa, found.kappa);
+  deal(found, margins, keys, stride, scratch, counts);
+  float lowest[kLanes];  // of kappa, relative to a largest score that the screen didn't underrate
+  store(lowest, found.low - found.top - margins.most - slack(found.low, found.top));
   for (int l = 0; l < kLanes; l++) {
     const int64_t place = tile * kLanes + l;
     if (place >= image.queries) break;
     const int64_t query = image.query_order ? image.query_order[place] : place;
     int32_t* candidates = scratch.candidates + l * stride;
     // Without all of the support, kappa may be lower than the screen found.
-    double lower = image.topk ? -1.0
-                              : kappa[l] - top[l] - 2.001 * errors[l] -
-                                    1e-6 * (1 + __builtin_fabsf(top[l]));
+    double lower = image.topk ? -1.0 : lowest[l];
     if (__builtin_isinf(errors[l])) {  // not screened: every key is a candidate
       lower = -1;
       counts[l] = image.keys;
       for (int64_t j = 0; j < image.keys; j++) candidates[j] = static_cast<int32_t>(j);
     }
-    finish(image, query, candidates, counts[l], lower, scratch, out, limits, support);
+    const double scale = scratch.scales[t * kLanes + l];
+    // Scores that are all equal: the first ones are as good as any.
+    if (image.topk && scale == 0 && sizeof(Real) == 4)  // a double's square may underflow
+      counts[l] = smaller(counts[l], image.topk);
+    const double weight = 1 / static_cast<double>(larger<int64_t>(1, counts[l]));
+    const double rounding = kRounding * scale * (1 + keys.mean_norm / keys.norm) / weight;
+    finish(image, query, candidates, counts[l], lower, rounding, scratch, out, limits, support);
   }
 }
 
 // The queries of a tile, all at once; see tiles.h.
 inline void finish_together(const Image<float>& image, const PackedKeys& keys,
-                            const Collected& found, int64_t tile, bool exact, Scratch& scratch,
-                            float* out, float* limits, const Support<float>* support) {
+                            const Collected& found, const Margins& margins, int64_t tile,
+                            bool exact, Scratch& scratch, float* out, float* limits,
+                            const Support<float>* support) {
   const int64_t stride = stride_of(keys), depth = image.value_channels;
   float* rows = scratch.rows;
   const int32_t* row_keys = scratch.row_keys;
@@ -109,9 +119,10 @@ inline void finish_together(const Image<float>& image, const PackedKeys& keys,
   const Lanes top = largest(rows, found.count), zero = broadcast(0.f);
   for (int64_t r = 0; r < found.count; r++)
     store(rows + r * kLanes, load(rows + r * kLanes) - top);
-  // The largest score and kappa are each off by the screen's error at most.
-  const Lanes start = max(found.level - found.top, broadcast(-1.f));
-  const Lanes kappa = last_step(rows, found.count, climb(rows, found.count, start, 100, zero));
+  const Lanes lowest = found.low - found.top - margins.most - slack(found.low, found.top);
+  const Lanes start = max(lowest, broadcast(-1.f));
+  const Lanes near = climb(rows, found.count, start, 100, broadcast(-1e-6f) * start);
+  const Lanes kappa = last_step(rows, found.count, near);
   Positive members;
   for (int64_t r = 0; r < found.count; r++) {
     const Lanes weights = load(rows + r * kLanes) - kappa;
@@ -149,17 +160,17 @@ inline void finish_together(const Image<float>& image, const PackedKeys& keys,
 }
 
 inline bool finish_tile(const Image<float>& image, const PackedKeys& keys, const Collected& found,
-                        int64_t tile, const double* scales, bool exact, Scratch& scratch,
-                        float* out, float* limits, const Support<float>* support) {
-  if (!pays_together(image, keys, found, scratch.rows, scales, exact))
-    return false;
-  finish_together(image, keys, found, tile, exact, scratch, out, limits, support);
+                        const Margins& margins, int64_t tile, const double* scales, bool exact,
+                        Scratch& scratch, float* out, float* limits,
+                        const Support<float>* support) {
+  if (!pays_together(image, keys, found, margins, scratch, scales, exact)) return false;
+  finish_together(image, keys, found, margins, tile, exact, scratch, out, limits, support);
   return true;
 }
 
 // Doubles are always finished one by one.
-inline bool finish_tile(const Image<double>&, const PackedKeys&, const Collected&, int64_t,
-                        const double*, bool, Scratch&, double*, double*,
+inline bool finish_tile(const Image<double>&, const PackedKeys&, const Collected&, const Margins&,
+                        int64_t, const double*, bool, Scratch&, double*, double*,
                         const Support<double>*) {
   return false;
 }
@@ -173,10 +184,10 @@ Hints probe(const Image<Real>& image, const PackedKeys& keys, Scratch& scratch) 
   Hints hints{0, 0};
   for (int part = 1; part <= 5; part += 2) {
     scratch.gap = kFirstGap;
-    pack_queries(image, keys, tiles * part / 6, scratch.lanes, scratch.errors, scratch.scales);
+    pack_queries(image, keys, tiles * part / 6, 0, scratch);
     screen(keys, scratch.lanes, 1, scratch.maxima);
-    const Collected found = collect(keys, image.keys, image.topk, scratch.lanes, scratch.errors,
-                                    scratch.maxima, scratch);
+    const Collected found = collect(keys, image.keys, image.topk, scratch.lanes,
+                                    Margins(scratch, 0), scratch.maxima, scratch);
     hints.gap += scratch.gap / 3;
     hints.hit_share += found.hit_share / 3;
   }
@@ -190,25 +201,23 @@ void attend(const Image<Real>& image, const PackedKeys& keys, const Hints& hints
   const TileUnit unit;
   const int64_t words = keys.words_per_key;
   bool exact[kTilesPerGroup];
-  for (int t = 0; t < count; t++)
-    exact[t] = pack_queries(image, keys, first + t, scratch.lanes + t * words * kLanes,
-                            scratch.errors + t * kLanes, scratch.scales + t * kLanes);
+  for (int t = 0; t < count; t++) exact[t] = pack_queries(image, keys, first + t, t, scratch);
   // Where queries have to look into most blocks, screening only comes on top.
   const bool screened = hints.hit_share < kScreenPays;
   if (screened) screen(keys, scratch.lanes, count, scratch.maxima);
   scratch.gap = hints.gap;
   for (int t = 0; t < count; t++) {
-    const double* errors = scratch.errors + t * kLanes;
     const uint32_t* lanes = scratch.lanes + t * words * kLanes;
     const float* maxima = screened ? scratch.maxima + t * keys.blocks * kLanes : nullptr;
+    const Margins margins(scratch, t);
     const Collected found =
-        collect(keys, image.keys, image.topk, lanes, errors, maxima, scratch);
+        collect(keys, image.keys, image.topk, lanes, margins, maxima, scratch);
     for (int64_t r = 0; r < found.count; r++)
       scratch.row_keys[r] =
           image.key_order ? image.key_order[scratch.row_places[r]] : scratch.row_places[r];
-    if (!finish_tile(image, keys, found, first + t, scratch.scales + t * kLanes, exact[t],
+    if (!finish_tile(image, keys, found, margins, first + t, scratch.scales + t * kLanes, exact[t],
                      scratch, out, limits, support))
-      finish_each(image, keys, found, first + t, errors, scratch, out, limits, support);
+      finish_each(image, keys, found, margins, first + t, t, scratch, out, limits, support);
   }
 }
 

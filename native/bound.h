@@ -64,11 +64,12 @@ inline Lanes last_step(const float* rows, int64_t count, Lanes kappa) {
   return kappa + load(change);
 }
 
-// Climbs from a lower bound, until some steps are done or no lane moves by more than enough.
+// Climbs until some steps are done or no lane moves by more than enough. A step that rounding took
+// past the root is followed by one that lands below it again, and rounds less, as less is left.
 HSPAN_INLINE Lanes climb(const float* rows, int64_t count, Lanes kappa, int steps, Lanes enough) {
   for (int i = 0; i < steps; i++) {
-    const Lanes next = max(kappa, newton_step(rows, count, kappa));
-    const bool moved = exceeding(next - kappa, enough) != 0;
+    const Lanes next = newton_step(rows, count, kappa);
+    const bool moved = exceeding(max(next - kappa, kappa - next), enough) != 0;
     kappa = next;
     if (!moved) break;
   }

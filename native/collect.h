@@ -7,23 +7,50 @@
 
 namespace hspan::HSPAN_ISA {
 
-// The level, per query, that a packed score must exceed to be of interest, given a lower bound of
-// the kappa of packed scores: an element of the support has
-//   s~ >= s - e > kappa - e >= (bound - e) - e.
-// The slack covers rounding in the bound itself: of scores, and of sums of up to 10^5 excesses.
-HSPAN_INLINE Lanes level_for(Lanes kappa, Lanes top, Lanes errors) {
+// How far a tile's packed scores can be from the scores, key by key.
+struct Margins {
+  Lanes per_norm, per_error;
+  Lanes most;  // for any key
+
+  Margins(const Scratch& scratch, int t)
+      : per_norm(load(scratch.per_norm + t * kLanes)),
+        per_error(load(scratch.per_error + t * kLanes)) {
+    float bounds[kLanes];
+    for (int l = 0; l < kLanes; l++) {
+      const double e = scratch.errors[t * kLanes + l];
+      bounds[l] = __builtin_isinf(e) ? 0.f : round_up(e);
+    }
+    most = load(bounds);
+  }
+  HSPAN_INLINE Lanes of_block(const PackedKeys& keys, int64_t block) const {
+    return fma(per_norm, broadcast(keys.block_norms[block]),
+               per_error * broadcast(keys.block_errors[block]));
+  }
+  HSPAN_INLINE Lanes of_key(const PackedKeys& keys, int64_t place) const {
+    return fma(per_norm, broadcast(keys.norms[place]),
+               per_error * broadcast(keys.errors[place]));
+  }
+};
+
+// Rounding in the bounds themselves: of scores, and of sums of up to 10^5 excesses.
+HSPAN_INLINE Lanes slack(Lanes kappa, Lanes top) {
   const Lanes size = max(top, broadcast(0.f) - top);
-  const Lanes slack = fma(broadcast(2e-6f), size, broadcast(1e-4f) * (top - kappa));
-  return kappa - errors - errors - slack - broadcast(1e-30f);
+  return fma(broadcast(2e-6f), size, broadcast(1e-4f) * (top - kappa)) + broadcast(1e-30f);
 }
 
 struct Collected {
   int64_t count;    // rows of 16 scores in scratch.rows
   Lanes top;        // largest packed score
-  Lanes kappa;      // a lower bound of the packed scores' own
-  Lanes level;      // what a candidate's packed score exceeds
+  Lanes low;        // a lower bound of what the scores (not the packed ones) must exceed
   float hit_share;  // of the blocks, those multiplied again
 };
+
+// The bits of the queries that have to look at the key of row r.
+HSPAN_INLINE unsigned candidates_of(const Collected& found, const Margins& margins,
+                                    const PackedKeys& keys, const Scratch& scratch, int64_t r) {
+  return exceeding(load(scratch.rows + r * kLanes) + margins.of_key(keys, scratch.row_places[r]),
+                   found.low);
+}
 
 HSPAN_INLINE int64_t keep_rows(float* rows, int32_t* places, int64_t count, Lanes level) {
   int64_t kept = 0;
@@ -63,16 +90,16 @@ constexpr float kFirstGap = 0.25f;
 struct Bounds {
   Lanes top;    // largest packed score, or less
   Lanes kappa;  // lower bound of the packed scores' kappa
-  Lanes bound;  // of what may take part: above kappa where topk says so
+  Lanes kth;    // lower bound of the k-th largest, where topk says that only k take part
 };
 
 // Bounds from some of the scores, kappa starting from a lower bound.
 HSPAN_INLINE Bounds raise(const float* rows, int64_t count, Bounds from, int64_t topk, int steps,
                           Lanes enough) {
   from.kappa = climb(rows, count, from.kappa, steps, enough);
-  from.bound = max(from.bound, from.kappa);
   if (topk && topk < count)
-    from.bound = max(from.bound, below_kth(rows, count, from.bound, from.top, topk));
+    from.kth = max(from.kth,
+                   below_kth(rows, count, max(from.kth, from.kappa), from.top, topk));
   return from;
 }
 
@@ -81,7 +108,13 @@ HSPAN_INLINE Bounds first_bounds(const float* rows, int64_t count, float gap, in
   const Lanes top = largest(rows, count);
   // A first guess from the right is as good as one from the left: Newton lands below the root.
   const Lanes kappa = max(newton_step(rows, count, top - broadcast(gap)), top - broadcast(1.f));
-  return raise(rows, count, {top, kappa, kappa}, topk, 12, broadcast(0.02f) * (top - kappa));
+  const Lanes nothing = top - broadcast(__FLT_MAX__);
+  return raise(rows, count, {top, kappa, nothing}, topk, 12, broadcast(0.02f) * (top - kappa));
+}
+
+// What a packed score exceeds if its score can be in the support, as far as the margin goes.
+HSPAN_INLINE Lanes low_of(Bounds b, Lanes margin) {
+  return max(b.kappa, b.kth) - margin - slack(b.kappa, b.top);
 }
 
 // All scores of a tile, without a screen: the rows are the keys.
@@ -98,16 +131,33 @@ inline int64_t collect_all(const PackedKeys& keys, const uint32_t* lanes, int64_
   return key_count;
 }
 
-// maxima: of the tile's blocks, or null to do without a screen.
+// A lower bound of the kappa of the scores themselves: that of the least that they can be. A step
+// may start anywhere (bound.h); from a little below the packed scores' kappa it lands close.
+inline Lanes sharpen(const PackedKeys& keys, const Margins& margins, const float* rows,
+                     const int32_t* places, int64_t count, Lanes kappa) {
+  constexpr int64_t kPiece = 128;  // as in newton_step
+  const Lanes one = broadcast(1.f);
+  Lanes low = kappa - broadcast(0.25f) * margins.most;
+  for (int i = 0; i < 3; i++) {
+    Positive all;
+    for (int64_t r0 = 0; r0 < count; r0 += kPiece) {
+      Positive piece;
+      for (int64_t r = r0; r < smaller(r0 + kPiece, count); r++)
+        piece.add(load(rows + r * kLanes) - margins.of_key(keys, places[r]) - low);
+      all.add(piece);
+    }
+    low = low + (all.sums() - one) / max(all.numbers(), one);
+  }
+  return low;
+}
+
+// An element of the support has s > kappa, hence s~ + e > kappa, with e for its key. maxima: of the
+// tile's blocks, or null to do without a screen.
 inline Collected collect(const PackedKeys& keys, int64_t key_count, int64_t topk,
-                         const uint32_t* lanes, const double* errors, const float* maxima,
+                         const uint32_t* lanes, const Margins& margins, const float* maxima,
                          Scratch& scratch) {
   const int64_t blocks = keys.blocks;
   if (topk >= key_count) topk = 0;
-  float error_bounds[kLanes];
-  for (int l = 0; l < kLanes; l++)
-    error_bounds[l] = __builtin_isinf(errors[l]) ? 0.f : static_cast<float>(errors[l] * 1.0001);
-  const Lanes e = load(error_bounds);
   float* rows = scratch.rows;
   int32_t* places = scratch.row_places;
 
@@ -116,16 +166,17 @@ inline Collected collect(const PackedKeys& keys, int64_t key_count, int64_t topk
   float hit_share = 1;
   if (maxima) {
     b = first_bounds(maxima, blocks, scratch.gap, topk);
-    Lanes level = level_for(b.bound, b.top, e);
+    Lanes low = low_of(b, margins.most);
     int64_t hits = 0;
     for (int64_t block = 0; block < blocks; block++) {
       scratch.hits[hits] = static_cast<int32_t>(block);
-      hits += exceeding(load(maxima + block * kLanes), level) != 0;
+      hits += exceeding(load(maxima + block * kLanes) + margins.of_block(keys, block), low) != 0;
     }
     hit_share = static_cast<float>(hits) / static_cast<float>(blocks);
     // Where many keys pass, the bounds are raised on the way by what has been collected.
     int64_t full = 512;
     for (int64_t h = 0; h < hits;) {
+      const Lanes level = low - margins.most;
       int32_t chosen[kBlocksAtOnce];
       int number = 0;
       for (; h < hits && number < kBlocksAtOnce; h++) {  // the level may have risen since
@@ -136,21 +187,23 @@ inline Collected collect(const PackedKeys& keys, int64_t key_count, int64_t topk
       count = append_blocks(keys, lanes, chosen, number, key_count, level, rows, places, count);
       if (count < full) continue;
       b = raise(rows, count, b, topk, 2, broadcast(0.f));
-      level = level_for(b.bound, b.top, e);
-      count = keep_rows(rows, places, count, level);
+      low = low_of(b, margins.most);
+      count = keep_rows(rows, places, count, low - margins.most);
       full = larger<int64_t>(512, 2 * count);
     }
   } else {
     count = collect_all(keys, lanes, key_count, scratch);
     b = first_bounds(rows, count, scratch.gap, topk);
-    count = keep_rows(rows, places, count, level_for(b.bound, b.top, e));
+    count = keep_rows(rows, places, count, low_of(b, margins.most) - margins.most);
   }
   // Exactness comes later: here a bound is good enough once it is as sharp as the scores.
-  b = raise(rows, count, b, topk, 64, max(e, broadcast(0.01f) * (b.top - b.kappa)));
+  b = raise(rows, count, b, topk, 64, max(margins.most, broadcast(0.01f) * (b.top - b.kappa)));
   scratch.gap = larger(1e-6f, 1.5f * sum(b.top - b.kappa) / kLanes);
-  const Lanes level = level_for(b.bound, b.top, e);
-  count = keep_rows(rows, places, count, level);
-  return {count, b.top, b.kappa, level, hit_share};
+  Lanes low = low_of(b, margins.most);
+  if (exceeding(margins.most, broadcast(0.02f) * (b.top - b.kappa)))  // else nothing to gain
+    low = max(low, sharpen(keys, margins, rows, places, count, b.kappa) - slack(b.kappa, b.top));
+  count = keep_rows(rows, places, count, low - margins.most);
+  return {count, b.top, low, hit_share};
 }
 
 }  // namespace hspan::HSPAN_ISA

@@ -34,8 +34,12 @@ struct PackedKeys {
   int64_t words_per_key;  // W
   const double* mean;     // [C]
   double mean_norm;
-  double norm;            // of the longest packed key
-  double error;           // the largest norm of centred key - packed key
+  float* norms;           // [blocks, 16] of the packed keys, rounded up
+  float* errors;          // [blocks, 16] norms of centred key - packed key, rounded up
+  float* block_norms;     // [blocks] the largest of a block
+  float* block_errors;    // [blocks]
+  double norm;            // the largest of all
+  double error;
 };
 
 // The supports of an image's queries, kept for the backward pass: 4 + sizeof(Real) bytes a weight.
@@ -61,7 +65,9 @@ struct Columns {
 // What one thread works in.
 struct Scratch {
   uint32_t* lanes;      // [tiles, W, 16] packed queries
-  double* errors;       // [tiles, 16] bound of |score - packed score|, query by query
+  float* per_norm;      // [tiles, 16] |score - packed score| is at most
+  float* per_error;     // [tiles, 16]   per_norm * key's norm + per_error * key's error
+  double* errors;       // [tiles, 16] and this, for any key; infinite: can't be screened
   double* scales;       // [tiles, 16] how large a score can be
   float* maxima;        // [tiles, blocks, 16] largest packed score of every block
   float* rows;          // [places + 64, 16] packed scores of the keys that passed the bound

@@ -35,6 +35,8 @@ HSPAN_INLINE uint32_t to_bf16(float x) {
   return u & 0x7f800000 ? (u + 0x7fff + ((u >> 16) & 1)) >> 16 : 0;
 }
 
+HSPAN_INLINE float round_up(double x) { return static_cast<float>(x * 1.000001); }
+
 struct Rounding {
   double norm2;         // of the row
   double packed_norm2;  // of the row as packed
@@ -108,23 +110,35 @@ bool pack_keys(const Image<Real>& image, const PackedKeys& keys, int64_t first, 
       }
     }
     finite = finite && r.packed_norm2 < 1e36;  // false for NaN as well
+    keys.norms[place] = round_up(__builtin_sqrt(r.packed_norm2));
+    keys.errors[place] = round_up(__builtin_sqrt(r.error2));
     packed2 = larger(packed2, r.packed_norm2);
     error2 = larger(error2, r.error2);
+  }
+  for (int64_t b = first; b < last; b++) {
+    float longest = 0, worst = 0;
+    for (int k = 0; k < kLanes; k++) {
+      longest = larger(longest, keys.norms[b * kLanes + k]);
+      worst = larger(worst, keys.errors[b * kLanes + k]);
+    }
+    keys.block_norms[b] = longest;
+    keys.block_errors[b] = worst;
   }
   *norm = larger(*norm, __builtin_sqrt(packed2));
   *error = larger(*error, __builtin_sqrt(error2));
   return finite;
 }
 
-// Packs a tile of queries and bounds, query by query, how far a packed score can be from the score:
-//   |q k - q~ k~| <= |q - q~| |k~| + |q| |k - k~| + gamma |q| |k~|,
-// k centred; gamma covers the summation's rounding and that of centring. The bound is infinite for
-// a query that can't be screened: not finite, or so long that its scores overflow. scales: |q| |k~|.
+// Packs a tile of queries and bounds how far a packed score can be from the score, for a key k:
+//   |q k - q~ k~| <= (|q - q~| + gamma |q|) |k~| + (1 + gamma) |q| |k - k~|,
+// k centred; gamma covers the summation's rounding and that of centring. The bound for any key is
+// infinite for a query that can't be screened: not finite, or so long that its scores overflow.
 // Returns whether nothing was rounded: packed scores are then as good as any in float32.
 template <class Real>
-bool pack_queries(const Image<Real>& image, const PackedKeys& keys, int64_t tile, uint32_t* words,
-                  double* errors, double* scales) {
+bool pack_queries(const Image<Real>& image, const PackedKeys& keys, int64_t tile, int t,
+                  Scratch& scratch) {
   const double gamma = (image.channels + 8) * 1.2e-7;
+  uint32_t* words = scratch.lanes + t * keys.words_per_key * kLanes;
   bool exact = keys.error == 0;
   for (int l = 0; l < kLanes; l++) {
     const int64_t i = smaller(tile * kLanes + l, image.queries - 1);
@@ -133,11 +147,15 @@ bool pack_queries(const Image<Real>& image, const PackedKeys& keys, int64_t tile
         pack_row(row, nullptr, image.channels, keys.words_per_key, words + l, kLanes);
     exact = exact && r.error2 == 0;
     const double norm = __builtin_sqrt(r.norm2);
-    const double error = __builtin_sqrt(r.error2) * keys.norm + norm * keys.error +
-                         gamma * norm * (keys.norm + keys.error);
+    const double per_norm = 1.001 * (__builtin_sqrt(r.error2) + gamma * norm);
+    const double per_error = 1.001 * (1 + gamma) * norm;
     const bool usable = norm * keys.norm < 1e30 && __builtin_sqrt(r.packed_norm2) < 1e30;
-    errors[l] = usable ? 1.001 * error : __builtin_inf();
-    scales[l] = usable ? norm * keys.norm : __builtin_inf();
+    const int at = t * kLanes + l;
+    scratch.per_norm[at] = usable ? static_cast<float>(per_norm) : 0;
+    scratch.per_error[at] = usable ? static_cast<float>(per_error) : 0;
+    scratch.errors[at] =
+        usable ? per_norm * keys.norm + per_error * keys.error : __builtin_inf();
+    scratch.scales[at] = usable ? norm * keys.norm : __builtin_inf();
     if (!usable)
       for (int64_t w = 0; w < keys.words_per_key; w++) words[w * kLanes + l] = 0;
   }

@@ -14,6 +14,7 @@ namespace hspan {
 struct KeyStore {
   Buffer<uint32_t> words;
   Buffer<double> mean;
+  Buffer<float> norms;  // and errors, of keys and of blocks
   PackedKeys packed;
   bool finite;
 };
@@ -29,6 +30,11 @@ KeyStore pack(const Kernels& kernels, const RealKernels<Real>& real, const Image
   keys.blocks = blocks_of(image.keys);
   store.words = Buffer<uint32_t>(keys.blocks * kLanes * keys.words_per_key);
   store.mean = Buffer<double>(image.channels);
+  store.norms = Buffer<float>(keys.blocks * (2 * kLanes + 2));
+  keys.norms = store.norms.data();
+  keys.errors = keys.norms + keys.blocks * kLanes;
+  keys.block_norms = keys.errors + keys.blocks * kLanes;
+  keys.block_errors = keys.block_norms + keys.blocks;
   keys.words = store.words.data();
   keys.mean = store.mean.data();
   std::fill_n(store.mean.data(), image.channels, 0.0);
@@ -64,6 +70,8 @@ class Workspace {
   template <class Real>
   Workspace(const PackedKeys& keys, const Image<Real>& image, int tiles)
       : lanes_(tiles * keys.words_per_key * kLanes),
+        per_norm_(tiles * kLanes),
+        per_error_(tiles * kLanes),
         errors_(tiles * kLanes),
         scales_(tiles * kLanes),
         maxima_(tiles * keys.blocks * kLanes),
@@ -78,6 +86,8 @@ class Workspace {
         weights_((keys.blocks + 1) * kLanes * kLanes * 4),
         transposed_(std::max(image.channels, image.value_channels) * kLanes) {
     scratch_.lanes = lanes_.data();
+    scratch_.per_norm = per_norm_.data();
+    scratch_.per_error = per_error_.data();
     scratch_.errors = errors_.data();
     scratch_.scales = scales_.data();
     scratch_.maxima = maxima_.data();
@@ -98,6 +108,7 @@ class Workspace {
 
  private:
   Buffer<uint32_t> lanes_;
+  Buffer<float> per_norm_, per_error_;
   Buffer<double> errors_, scales_;
   Buffer<float> maxima_, rows_;
   Buffer<int32_t> row_places_, row_keys_, hits_, candidates_;

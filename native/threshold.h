@@ -1,10 +1,11 @@
 // Steps 5 and 6, rescore and threshold: one query's candidates, exactly.
 //
 // Candidates are few, so their scores are computed again from the unrounded inputs, with products
-// and sums in double, and kappa is solved on them: what the screen rounded leaves no trace.
+// and sums in double where float32 could show, and kappa is solved on them: what the screen rounded
+// leaves no trace.
 #pragma once
 
-#include "simd.h"
+#include "products.h"
 
 namespace hspan::HSPAN_ISA {
 
@@ -28,6 +29,10 @@ HSPAN_INLINE double score(const double* query, const Real* key, int64_t channels
   return total_of(s);
 }
 
+// Float32 scores are good enough while their rounding, about this much of |query| |key|, is far
+// below the weights, which are about 1 / T.
+constexpr double kRounding = 2.4e-7, kNegligible = 1e-5;
+
 // Scores of the candidates; in the range of Real, as a product in Real would be.
 template <class Real>
 void rescore(const Image<Real>& image, int64_t query, const int32_t* candidates, int64_t count,
@@ -43,6 +48,16 @@ void rescore(const Image<Real>& image, int64_t query, const int32_t* candidates,
     scores[j] = s > kLargest ? __builtin_inf() : s < -kLargest ? -__builtin_inf() : s;
   }
 }
+
+// The same in float32.
+inline void rescore_single(const Image<float>& image, int64_t query, const int32_t* candidates,
+                           int64_t count, float* products, double* scores) {
+  products_with(image.query + query * image.channels, image.key, image.channels, candidates, count,
+                products);
+  for (int64_t j = 0; j < count; j++) scores[j] = products[j];
+}
+inline void rescore_single(const Image<double>&, int64_t, const int32_t*, int64_t, float*,
+                           double*) {}
 
 struct Threshold {
   double top;    // the largest score

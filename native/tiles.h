@@ -9,6 +9,7 @@
 
 #include "collect.h"
 #include "gather.h"
+#include "threshold.h"
 
 namespace hspan::HSPAN_ISA {
 
@@ -18,17 +19,15 @@ constexpr double kTogether = 25;  // a row: Newton's steps and dealing; rescorin
 // Weights per row above which multiplying (D cycles) beats gathering (2 D / 16 cycles a weight).
 constexpr float kFull = 7.5f;
 
-// Float32 scores are good enough while their rounding, about this much of |query| |key|, is far
-// below the weights, which are about 1 / T.
-constexpr double kRounding = 2.4e-7, kNegligible = 1e-5;
-
 // Whether a tile is better finished together.
 inline bool pays_together(const Image<float>& image, const PackedKeys& keys,
-                          const Collected& found, const float* rows, const double* scales,
-                          bool exact) {
+                          const Collected& found, const Margins& margins,
+                          const Scratch& scratch, const double* scales, bool exact) {
   if (image.topk) return false;
   Positive candidates;
-  for (int64_t r = 0; r < found.count; r++) candidates.add(load(rows + r * kLanes) - found.level);
+  for (int64_t r = 0; r < found.count; r++)
+    candidates.add(load(scratch.rows + r * kLanes) +
+                   margins.of_key(keys, scratch.row_places[r]) - found.low);
   float numbers[kLanes];
   store(numbers, candidates.numbers());
   // Scores that are computed again start from what the keys' mean contributes.

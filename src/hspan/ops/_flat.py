@@ -23,8 +23,9 @@ def forward(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
     """
     dtype = torch.promote_types(compute_dtype(query.dtype), compute_dtype(value.dtype))
     q, k, v = query.to(dtype), key.to(dtype), value.to(dtype)
-    mean_key = k.mean(dim=1, keepdim=True)
-    out = v.mean(dim=1, keepdim=True) + q @ ((k - mean_key).transpose(1, 2) @ v)
+    keys, mean_key = _centred(k)
+    values, mean_value = _centred(v)
+    out = mean_value + q @ (keys.transpose(1, 2) @ values)
     mean_score = q @ mean_key.transpose(1, 2)  # [B, N, 1]
     limits = torch.cat([mean_score, torch.full_like(mean_score, _kappa(key, dtype))], dim=-1)
     return out.to(value.dtype), limits.to(compute_dtype(query.dtype))
@@ -41,13 +42,31 @@ def backward(
     """Return the gradients of query, key and value, each in its input's dtype; Eq. (19), T = M."""
     dtype = torch.promote_types(compute_dtype(query.dtype), compute_dtype(value.dtype))
     g, q, k, v = grad.to(dtype), query.to(dtype), key.to(dtype), value.to(dtype)
-    keys = k - k.mean(dim=1, keepdim=True)
-    values = v - v.mean(dim=1, keepdim=True)
+    keys, _ = _centred(k)
+    values, _ = _centred(v)
     both = q.transpose(1, 2) @ g  # [B, C, D]
     d_query = g @ (values.transpose(1, 2) @ keys)
     d_key = values @ both.transpose(1, 2)
     d_value = g.sum(dim=1, keepdim=True) / key.shape[1] + keys @ both
     return d_query.to(query.dtype), d_key.to(key.dtype), d_value.to(value.dtype)
+
+
+def support(query: Tensor, key: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the weights themselves, all of them; see ``attention.attention_support``."""
+    dtype = compute_dtype(query.dtype)
+    keys, _ = _centred(key.to(dtype))
+    batch, queries, _ = query.shape
+    count = key.shape[1]
+    weights = 1 / count + query.to(dtype) @ keys.transpose(1, 2)  # [B, N, M]
+    ends = torch.arange(batch).unsqueeze(1) * queries + torch.arange(queries + 1)
+    return ends * count, torch.arange(count).repeat(batch * queries), weights.flatten()
+
+
+def _centred(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Return [B, M, X] less its mean over M, and the mean; centred again for what rounding left."""
+    mean = rows.mean(dim=1, keepdim=True)
+    rows = rows - mean
+    return rows - rows.mean(dim=1, keepdim=True), mean
 
 
 def _kappa(key: Tensor, dtype: torch.dtype) -> float:

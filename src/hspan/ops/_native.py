@@ -179,7 +179,12 @@ def support(query: Tensor, key: Tensor, topk: int | None) -> tuple[Tensor, Tenso
         size = batch * (queries * 12 + capacity * (4 + dtype.itemsize))
         kept = _views(torch.empty(size, dtype=torch.uint8), batch, queries, capacity, dtype)
         call = _call(q, k, nothing, limits, kept, topk, 0, query.dtype == torch.bfloat16)
-        if batch and queries and _run(_compiled().hspan_forward, call, nothing, used) != _DONE:
+        code = _DONE
+        if batch and queries:
+            code = _run(_compiled().hspan_forward, call, nothing, used)
+        if code == _FLAT:
+            return _flat.support(query, key)
+        if code == _KEYS_NOT_FINITE:
             return _screened.support(query, key, topk)
         if batch == 0 or int(used.max()) <= capacity:
             break

@@ -73,11 +73,12 @@ def solve_threshold(shifted: Tensor, lower: Tensor | float = -1.0) -> Tensor:
     for _ in range(_MAX_PASSES):
         excess = (shifted - kappa).clamp_min_(0)
         count = torch.count_nonzero(excess, dim=-1).unsqueeze(-1)
-        # Supports only shrink on the way up: an unchanged size is an unchanged support, and the
-        # kappa that came from that support is final. (Comparing kappas would chase rounding.)
-        if previous is not None and torch.equal(count, previous):
-            break
         step = (excess.sum(dim=-1, keepdim=True) - 1) / count
+        # Supports only shrink on the way up: an unchanged size is an unchanged support, and the
+        # kappa that came from that support is final but for rounding, which was that of a larger
+        # excess. (Comparing kappas would chase it.)
+        if previous is not None and torch.equal(count, previous):
+            return kappa + step
         kappa = torch.maximum(kappa, kappa + step)
         previous = count
     return kappa
