@@ -19,8 +19,8 @@ LIST_CHUNK = 256  # likewise, of ``list_hits``
 COLLECT_BATCH = 16  # listed tiles between two looks at the capacity
 GROUPS = 64  # groups of key tiles whose maxima bound the kappa of unscreened queries
 GATHER_BLOCK = 16  # values gathered at once
-# Candidates of a query. On a photograph's features at T ≈ 32 the bound admits 80-150 on average; one
-# query tile in ten holds a row with more than 1,024, most hold one with more than 256.
+# Candidates of a query. On a photograph's features at T ≈ 32 the bound admits 80-150 on average; a
+# tenth of the query tiles hold a row with more than 1,024, most one with more than 256.
 _MIN_CAPACITY, _MAX_CAPACITY = 1024, 2048
 _BLOCK = 8  # side of the square of pixels that makes a tile
 _RESIDENT = 192  # up to so many channels of an operand stay on the chip, in half precision,
