@@ -14,9 +14,7 @@ thread, processor time doesn't depend on how busy the machine is.
 import argparse
 import json
 import os
-import platform
 import statistics
-import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -26,11 +24,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hspan import __version__
+from hspan.evaluation.bench_attention._machine import (
+    describe_commit,
+    describe_kernel,
+    describe_machine,
+    describe_versions,
+    now,
+)
 from hspan.imaging import degrade, read_image
 from hspan.models import HSPANLight, HSPANLightConfig
 from hspan.modules import HSPA
-from hspan.ops import _library, attention_support
+from hspan.ops import attention_support
 
 SCALE, PATCH = 2, 48
 
@@ -147,16 +151,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
-    commit = subprocess.run(git, capture_output=True, text=True).stdout.strip()
-    result = {
-        "processor": platform.processor() or platform.machine(),
-        "instruction_sets": _library.instruction_sets(),
-        "threads": arguments.threads,
+    result: dict[str, Any] = {
+        **describe_machine(),
+        **describe_kernel(),
+        **describe_versions(),
+        "commit": describe_commit(),
+        "time": now(),
         "load": os.getloadavg()[0],
-        "torch": torch.__version__,
-        "hspan": __version__,
-        "commit": commit or None,
         "batch": arguments.batch,
         "warm_up": arguments.warm_up,
         "turns": arguments.turns,

@@ -17,7 +17,6 @@ processor time, which with ``--threads 1`` is what the work costs however busy t
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -30,13 +29,18 @@ import numpy as np
 import torch
 from torch import nn
 
-from hspan import __version__
+from hspan.evaluation.bench_attention._machine import (
+    describe_commit,
+    describe_kernel,
+    describe_machine,
+    describe_versions,
+    now,
+)
 from hspan.imaging import degrade, read_image
 from hspan.inference import Planes, Upscaler
 from hspan.metrics import psnr
 from hspan.models import create_model
 from hspan.modules import HSPA
-from hspan.ops import _library
 from hspan.weights import load_model
 
 SCALE = 2
@@ -154,17 +158,21 @@ def line(way: Way, row: dict[str, Any]) -> str:
 
 
 def circumstances() -> dict[str, Any]:
-    git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
-    commit = subprocess.run(git, capture_output=True, text=True).stdout.strip()
     return {
-        "processor": platform.processor() or platform.machine(),
-        "instruction_sets": _library.instruction_sets(),
-        "threads": torch.get_num_threads(),
+        **describe_machine(),
+        **describe_kernel(),
+        **describe_versions(),
+        "commit": describe_commit(),
+        "time": now(),
         "load": os.getloadavg()[0],
-        "torch": torch.__version__,
-        "hspan": __version__,
-        "commit": commit or None,
     }
+
+
+def save(run: dict[str, Any], file: Path) -> None:
+    """Put a run into the file, in place of an earlier one with as many threads."""
+    runs = json.loads(file.read_text()) if file.exists() else []
+    runs = [*(r for r in runs if r["threads"] != run["threads"]), run]
+    file.write_text(json.dumps(runs, indent=1, ensure_ascii=False) + "\n")
 
 
 def main() -> None:
@@ -196,8 +204,8 @@ def main() -> None:
         ):
             rows += measure([way], arguments.images[:1], 1)
     if arguments.out:
-        result = {**before, "files": [f.name for f in arguments.images], "results": rows}
-        arguments.out.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+        run = {**before, "files": [f.name for f in arguments.images], "results": rows}
+        save(run, arguments.out)
 
 
 if __name__ == "__main__":
