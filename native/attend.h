@@ -49,7 +49,9 @@ template <class Real>
 void finish(const Image<Real>& image, int64_t query, int32_t* candidates, int64_t count,
             double lower, double rounding, Scratch& scratch, Real* out, Real* limits,
             const Support<Real>* support) {
-  if (sizeof(Real) == 4 && rounding < 4 * kNegligible)  // sums are sixteen, and short
+  // Truncation looks at the order of scores: there, single precision could choose another key.
+  const bool truncates = image.topk > 0 && image.topk < count;
+  if (sizeof(Real) == 4 && rounding < kNegligible && !truncates)
     rescore_single(image, query, candidates, count, static_cast<float*>(scratch.weights),
                    scratch.scores);
   else

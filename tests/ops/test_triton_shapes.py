@@ -59,9 +59,22 @@ def test_stripes_cover_the_queries_and_stay_contiguous(batch, queries, scratch):
 
 
 def test_capacity_holds_twice_the_kept():
-    assert tiling(100).capacity == 256
-    assert tiling(10_000, 200).capacity == 512
-    assert tiling(10_000, 5_000).capacity == 2048
+    assert tiling(100).capacity == tiling(10_000, 512).capacity == 1024
+    assert tiling(10_000, 513).capacity == tiling(10_000, 5_000).capacity == 2048
+
+
+def test_block_order_lists_squares():
+    order = shapes.block_order(17 * 20, 20, torch.device("cpu"))
+    assert order.sort().values.tolist() == list(range(17 * 20))
+    first, partial = order[:64], order[128 : 128 + 32]  # the third square of a line is 4 wide
+    assert set((first // 20).tolist()) == set((first % 20).tolist()) == set(range(8))
+    assert set((partial // 20).tolist()) == set(range(8))
+    assert set((partial % 20).tolist()) == {16, 17, 18, 19}
+
+
+@pytest.mark.parametrize(("tokens", "width"), [(100, 0), (100, 7), (101, 10)])
+def test_no_image_has_no_order(tokens, width):
+    assert shapes.block_order(tokens, width, torch.device("cpu")) is None
 
 
 def test_few_keys_are_not_screened_unless_truncated():

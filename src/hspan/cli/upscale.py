@@ -11,6 +11,7 @@
     model, scale        the network
     precision           "fp32", "bf16" or "fp16"
     tile, tiles         LR pixels per axis of a tile's share (0: in one piece), number of tiles
+    processed           the same in words, with the reason, as "in 6 tiles of 256, because ..."
     repeated_in_fp32    tiles that weren't finite in that precision
 """
 
@@ -154,10 +155,9 @@ def _run(upscaler: Upscaler, job: Job, quality: int, *, quiet: bool) -> dict[str
         )
     if not quiet:
         (w, h), (sr_w, sr_h) = report.lr_size, report.sr_size
-        tiles = "in one piece" if report.tiles == 1 else f"{report.tiles} tiles of {report.tile}"
         _print(
             f"{job.source} -> {job.target}  {w}x{h} -> {sr_w}x{sr_h}, {report.model}, "
-            f"{report.precision}, {tiles}, {seconds:.1f} s"
+            f"{report.precision}, {report.summary}, {seconds:.1f} s"
         )
     return {
         "input": str(job.source),
@@ -171,6 +171,7 @@ def _run(upscaler: Upscaler, job: Job, quality: int, *, quiet: bool) -> dict[str
         "precision": report.precision,
         "tile": report.tile,
         "tiles": report.tiles,
+        "processed": report.summary,
         "repeated_in_fp32": report.repeated_in_fp32,
     }
 

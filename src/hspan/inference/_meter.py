@@ -3,11 +3,11 @@
 The network runs on three small images while every operator is watched. The bytes alive after the
 i-th operator are constant + linear + quadratic in the number of LR pixels (convolutions are
 linear, dense attention quadratic), so three sizes settle three coefficients per operator, and the
-peak at any size is the largest of these polynomials there. Nothing is timed: equal networks get
-equal numbers on every machine.
+peak at any size is the largest of these polynomials there. Nothing is timed: on one machine, equal
+networks get equal numbers every time.
 
-The package's own attention allocates inside its operator, where nothing can be watched; what it
-needs there follows from how it cuts its queries (``hspan.ops``).
+The package's own attention works inside its operator, where nothing can be watched; what it needs
+there follows from the sizes of its tensors and from the backend that computes it (``hspan.ops``).
 """
 
 from __future__ import annotations
@@ -24,12 +24,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 from torch.utils.flop_counter import flop_registry
 
+from hspan.inference._speed import Speed
+from hspan.ops._backends import BACKENDS, Call
 from hspan.ops._tiles import tiles
+from hspan.ops.soft_threshold import compute_dtype
 
 SIZES = (16, 24, 32)  # pixels a side; multiples of 8, so that windowed networks pad nothing
-# How much longer an operation takes inside the attention than in a convolution: 2.7 (fp32) to 4
-# (bf16), measured on one core with 65,536 tokens.
-SCORES = 3.0
+# What a thread of the compiled attention writes to per key: maxima, candidates, weights. Measured:
+# 20 (photographs) to 100 bytes (noise) of the 236 that it may touch.
+PER_KEY = 100
 
 
 @dataclass(frozen=True)
@@ -43,11 +46,16 @@ class Attention:
     keys: int
     query_channels: int
     value_channels: int
+    compiled: bool  # by the compiled kernel, memory-linear whatever the features are
+    copies: int  # bytes of the tensors that it has to copy first, or its result after
 
     def scratch(self, pixels: float, device: str) -> float:
         """Bytes inside the operator on an image of so many pixels."""
-        queries = max(1, round(self.queries * pixels / self.pixels))
-        keys = max(1, round(self.keys * pixels / self.pixels))
+        queries, keys = self._tokens(pixels)
+        if self.compiled:
+            packed = 4.0 * self.batch * keys * self.query_channels
+            threads = torch.get_num_threads() * PER_KEY * keys
+            return self.copies * pixels / self.pixels + packed + threads
         copies = 4 * self.batch * keys * (self.query_channels + self.value_channels)
         images, rows = next(tiles(self.batch, queries, keys, device))
         held = (images.stop - images.start) * (rows.stop - rows.start) * keys
@@ -55,11 +63,15 @@ class Attention:
         # for maxima, indices and survivors.
         return copies + 7.0 * held
 
-    def work(self, pixels: float) -> float:
-        """Operations of the scores, weighed by what finding their survivors takes."""
+    def seconds(self, pixels: float, speed: Speed) -> float:
+        """What finding and mixing the survivors of all scores takes."""
+        queries, keys = self._tokens(pixels)
+        rate = speed.compiled if self.compiled else speed.plain
+        return self.batch * rate.seconds(queries, keys, self.query_channels)
+
+    def _tokens(self, pixels: float) -> tuple[int, int]:
         growth = pixels / self.pixels
-        pairs = (self.queries * growth) * (self.keys * growth)
-        return SCORES * 2.0 * self.batch * pairs * self.query_channels
+        return max(1, round(self.queries * growth)), max(1, round(self.keys * growth))
 
 
 @dataclass(frozen=True)
@@ -78,10 +90,11 @@ class Cost:
             alive[min(attention.step, len(alive) - 1)] += attention.scratch(pixels, self.device)
         return int(alive.max())
 
-    def work(self, pixels: int) -> float:
-        """Floating-point operations of a pass over so many pixels, attention weighed."""
-        base = float(np.array([1.0, pixels, float(pixels) ** 2]) @ self.arithmetic)
-        return base + sum(a.work(pixels) for a in self.attentions)
+    def seconds(self, pixels: int, speed: Speed) -> float:
+        """How long a pass over so many pixels takes on a machine of that speed."""
+        operations = float(np.array([1.0, pixels, float(pixels) ** 2]) @ self.arithmetic)
+        attentions = sum(a.seconds(pixels, speed) for a in self.attentions)
+        return operations / speed.arithmetic + attentions
 
 
 @dataclass
@@ -133,13 +146,36 @@ class _Meter(TorchDispatchMode):
     def _forget(self, key: int) -> None:
         self._total -= self._sizes.pop(key)
 
-    def _attend(self, query: Tensor, _key: Tensor, value: Tensor, *_: object) -> None:
+    def _attend(self, query: Tensor, key: Tensor, value: Tensor, *options: Any) -> None:
         batch, queries, query_channels = query.shape
         keys, value_channels = value.shape[1:]
-        step = len(self.live)
         self.attentions.append(
-            Attention(step, self.pixels, batch, queries, keys, query_channels, value_channels)
+            Attention(
+                step=len(self.live),
+                pixels=self.pixels,
+                batch=batch,
+                queries=queries,
+                keys=keys,
+                query_channels=query_channels,
+                value_channels=value_channels,
+                compiled=_compiled(query, options[-1]),
+                copies=_copies(query, key, value),
+            )
         )
+
+
+def _compiled(query: Tensor, backend: str) -> bool:
+    call = Call(query.device.type, query.dtype)
+    return backend in ("auto", "cpu", "native") and BACKENDS["native"].why_not(call) is None
+
+
+def _copies(query: Tensor, key: Tensor, value: Tensor) -> int:
+    """Bytes that the compiled kernel takes to read [B, N, C] contiguous, in its own dtype."""
+    dtype = torch.promote_types(compute_dtype(query.dtype), compute_dtype(value.dtype))
+    count = sum(t.numel() for t in (query, key, value) if t.dtype != dtype or not t.is_contiguous())
+    if value.dtype != dtype:
+        count += query.shape[0] * query.shape[1] * value.shape[2]  # the result, before it is cast
+    return count * dtype.itemsize
 
 
 def _storage(tensor: Tensor) -> int:

@@ -1,16 +1,16 @@
-"""Choosing tiles before anything runs: what fits into memory, and what isn't wasted work.
+"""Choosing tiles before anything runs: what fits into memory, and what isn't wasted time.
 
 Memory: the peak of a forward pass over the largest window (``_meter``), the window itself, and the
 float32 band in which a row of tiles is put together. ALLOCATOR covers what live tensors don't
-show: blocks below 32 MiB that the C library keeps, copies inside operators (measured on whole
-processes: 1.13 to 1.5 times the live tensors; tests/inference/test_planning.py).
+show: blocks below 32 MiB that the C library keeps, or had kept before (measured on whole processes:
+0.7 to 1.3 times the live tensors; tests/inference/test_planning.py).
 
-Work: overlaps are computed twice, so larger tiles cost less per pixel, unless the network has
-non-local attention, whose work per pixel grows with the tile. Larger tiles show the attention
-more of the image and are closer to the whole-image result, so the largest that costs at most
-PATIENCE times the cheapest is taken. Measured with hspan-light in bf16 on one core, 564×512 LR
-pixels in one piece and in tiles of 512, 256, 192, 128, 96, 64: 35, 21, 11, 9.3, 7.8, 7.7 and 8.2 s;
-predicted work in GFLOP: 3356, 2100, 1195, 1051, 941, 966 and 1106.
+Time: overlaps are computed twice, so larger tiles cost less per pixel, unless the network has
+non-local attention, whose time per pixel grows with the tile. In return attention sees more of the
+image, and all of it in one piece. So an image stays whole where that fits into memory and takes at
+most PATIENCE times the fastest way, or INSTANT; if not, the largest tile of which this is true is
+taken. Times are those of a nominal machine (``_speed``): the same image is cut the same way every
+time. benchmarks/whole_image.py compares predictions with what happens.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -26,25 +27,41 @@ from hspan.errors import UsageError
 from hspan.hardware import DTYPES, Precision, available_memory
 from hspan.inference._assembly import PIECE
 from hspan.inference._meter import Cost, measure
+from hspan.inference._speed import Speed, speed_of
 from hspan.inference.tiling import Grid
 
 LADDER = (2048, 1536, 1024, 768, 512, 384, 256, 192, 128, 96, 64, 48, 32, 16)
-PATIENCE = 1.5
-ALLOCATOR = 1.35
+PATIENCE = 2.0
+INSTANT = 3.0  # seconds that nobody minds
+ALLOCATOR = 1.1
 SHARE = 0.7  # of the free memory that a plan may count on: the rest belongs to other programs
+
+Why = Literal["asked for", "whole image", "memory", "time"]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How an image will be cut, and what that is predicted to need."""
+    """How an image will be cut, what that is predicted to need, and why."""
 
     tile: int  # largest share of a tile per axis in LR pixels; 0 is the whole image
     tiles: int
     window: tuple[int, int]  # height and width of the largest window, context included
     predicted_bytes: int  # peak beside weights, LR image and finished SR image
-    predicted_work: float  # operations of the whole image, attention weighed (_meter)
+    predicted_seconds: float  # of the network, for the whole image
     available_bytes: int
-    why: str  # "asked for", "whole image", "memory" or "work": what decided
+    why: Why  # what decided
+    because: str = ""  # the same as a clause with numbers; empty for whole images
+
+    @property
+    def summary(self) -> str:
+        """The decision and its reason: "in one piece", "in 6 tiles of 256, because …"."""
+        return describe(self.tile, self.tiles, self.because)
+
+
+def describe(tile: int, tiles: int, because: str) -> str:
+    """Say how an image is cut, as in "in 6 tiles of 256, because …"."""
+    cut = "in one piece" if tiles == 1 else f"in {tiles} tiles of {tile}"
+    return f"{cut}, {because}" if because else cut
 
 
 def plan(
@@ -58,6 +75,8 @@ def plan(
     tile: int | str = "auto",
     overlap: int = 16,
     planes: int = 3,
+    passes: int = 1,
+    speed: Speed | None = None,
 ) -> Plan:
     """Choose the tiles for one image.
 
@@ -71,32 +90,35 @@ def plan(
         tile: "auto"; or the share of a tile, which is then only predicted, never changed.
         overlap: as in ``Grid``.
         planes: channels of the result, alpha included.
+        passes: how often the network sees every window, one time after the other.
+        speed: of the machine; None is what is expected of the network's device.
 
     Raises:
         UsageError: ``tile`` is neither "auto" nor a number from 0.
     """
     cost = model if isinstance(model, Cost) else network_cost(model, precision)
     available = _available(cost.device) if available_memory is None else available_memory
+    speed = speed or speed_of(cost.device, precision)
+
+    def predict(size: int) -> Plan:
+        grid = Grid(height, width, size, overlap)
+        windows = grid.windows.items()
+        return Plan(
+            tile=grid.tile if len(grid) > 1 else 0,
+            tiles=len(grid),
+            window=grid.largest,
+            predicted_bytes=_peak(cost, grid, scale, planes),
+            predicted_seconds=passes * sum(n * cost.seconds(h * w, speed) for (h, w), n in windows),
+            available_bytes=available,
+            why="asked for",
+        )
+
     if tile != "auto":
         if not isinstance(tile, int):
             raise UsageError(f"tile must be auto, 0 or a number of pixels, got {tile!r}")
-        return _predict(
-            cost, Grid(height, width, tile, overlap), scale, planes, available, "asked for"
-        )
-    sizes = (0, *(size for size in LADDER if size < max(height, width)))
-    options = [
-        _predict(cost, Grid(height, width, size, overlap), scale, planes, available, "work")
-        for size in sizes
-    ]
-    budget = int(available * SHARE)
-    fitting = [p for p in options if p.predicted_bytes <= budget]
-    if not fitting:  # the smallest tile is the best that can be tried
-        return _because(options[-1], "memory")
-    cheapest = min(p.predicted_work for p in fitting)
-    chosen = next(p for p in fitting if p.predicted_work <= PATIENCE * cheapest)
-    if chosen.tile == 0:
-        return _because(chosen, "whole image")
-    return _because(chosen, "memory") if chosen is fitting[0] else chosen
+        asked = predict(tile)
+        return dataclasses.replace(asked, because="as asked")
+    return _choose([predict(size) for size in (0, *(n for n in LADDER if n < max(height, width)))])
 
 
 def network_cost(model: nn.Module, precision: Precision = "fp32") -> Cost:
@@ -128,25 +150,41 @@ def _available(device: str) -> int:
     return available_memory(torch.device(device))
 
 
-def _because(chosen: Plan, why: str) -> Plan:
-    return dataclasses.replace(chosen, why=why)
+def _choose(options: list[Plan]) -> Plan:
+    """The largest tile that fits into memory and isn't a waste of time; the largest come first."""
+    whole = options[0]
+    budget = int(whole.available_bytes * SHARE)
+    fitting = [p for p in options if p.predicted_bytes <= budget]
+    fitting = fitting or options[-1:]  # the smallest tile is the best that can be tried
+    fastest = min(p.predicted_seconds for p in fitting)
+    allowed = max(PATIENCE * fastest, INSTANT)
+    chosen = next(p for p in fitting if p.predicted_seconds <= allowed)
+    if chosen is whole:
+        return dataclasses.replace(chosen, why="whole image")
+    larger = fitting[0]
+    if chosen is larger:
+        needs, may = _size(whole.predicted_bytes), _size(budget)
+        because = f"because the whole image needs about {needs} of memory and {may} may be used"
+        return dataclasses.replace(chosen, why="memory", because=because)
+    name = "the whole image" if larger is whole else f"tiles of {larger.tile}"
+    slow, fast = _duration(larger.predicted_seconds), _duration(chosen.predicted_seconds)
+    because = f"because {name} would take about {slow} instead of {fast}"
+    return dataclasses.replace(chosen, why="time", because=because)
 
 
-def _predict(cost: Cost, grid: Grid, scale: int, planes: int, available: int, why: str) -> Plan:
-    window = grid.largest
-    pixels = window[0] * window[1]
-    tiled = len(grid) > 1
+def _size(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+
+
+def _peak(cost: Cost, grid: Grid, scale: int, planes: int) -> int:
+    pixels = grid.largest[0] * grid.largest[1]
     # float32 planes: a window's result, weighed and cropped; the band of all tiles of a row; and
     # the few rows that are being rounded.
     band = max(span.last - span.first for span in grid.rows.spans) * grid.width
     rounding = min(PIECE, grid.height * scale) * grid.width / scale
     results = 4 * planes * scale**2 * (3 * pixels + band + 3 * rounding)
-    return Plan(
-        tile=grid.tile if tiled else 0,
-        tiles=len(grid),
-        window=window,
-        predicted_bytes=int(ALLOCATOR * cost.peak(pixels)) + 4 * 3 * pixels + int(results),
-        predicted_work=sum(n * cost.work(h * w) for (h, w), n in grid.windows.items()),
-        available_bytes=available,
-        why=why,
-    )
+    return int(ALLOCATOR * cost.peak(pixels)) + 4 * 3 * pixels + int(results)

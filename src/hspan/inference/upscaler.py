@@ -28,7 +28,7 @@ from hspan.inference._assembly import Planes, Progress, upscale_planes
 from hspan.inference._kinds import open_image
 from hspan.inference._meter import Cost
 from hspan.inference._runner import Runner
-from hspan.inference.planning import LADDER, Plan, network_cost, plan
+from hspan.inference.planning import LADDER, Plan, describe, network_cost, plan
 from hspan.inference.tiling import Grid
 from hspan.weights import load_model
 
@@ -48,8 +48,14 @@ class Report:
     precision: Precision
     tile: int  # largest share of a tile per axis in LR pixels; 0: in one piece
     tiles: int
+    because: str  # why these tiles, as a clause; empty for whole images
     repeated_in_fp32: int  # windows that weren't finite in the precision above
     seconds: float
+
+    @property
+    def summary(self) -> str:
+        """How the image was cut, and why: "in one piece", "in 6 tiles of 256, because …"."""
+        return describe(self.tile, self.tiles, self.because)
 
 
 class Upscaler:
@@ -66,7 +72,8 @@ class Upscaler:
             multiplies it natively, otherwise fp32. Attention thresholds are computed in fp32
             always, and windows whose result isn't finite are computed again in fp32.
         tile: LR pixels of an image, per axis, that go through the network at once, context not
-            counted; 0 is the whole image, "auto" chooses by memory and work (``plan``).
+            counted; 0 is the whole image. "auto" takes the whole image where the estimates of
+            memory and time allow it, if not the largest tile for which they do (``plan``).
         overlap: LR pixels of context around each tile. A network that looks no further gives the
             same image in tiles as in one piece; attention sees one tile and its context.
         ensemble: return the mean over the 8 flips and rotations, at 8 times the work.
@@ -170,7 +177,10 @@ class Upscaler:
         begin = time.perf_counter()
         height, width = source.size
         precision = self._precision_for(source.pixels.dtype)
-        tile = self.plan(height, width, precision).tile if self.tile == "auto" else int(self.tile)
+        tile, because = int(self.tile) if self.tile != "auto" else 0, "as asked"
+        if self.tile == "auto":
+            chosen = self.plan(height, width, precision)
+            tile, because = chosen.tile, chosen.because
         with _evaluating(self.model):
             while True:
                 grid = Grid(height, width, tile, self.overlap)
@@ -190,6 +200,7 @@ class Upscaler:
                     if not _out_of_memory(error):
                         raise
                     tile = self._smaller(grid, error)
+                    because = "because larger ones did not fit into memory"
         report = Report(
             lr_size=(width, height),
             sr_size=(width * self.scale, height * self.scale),
@@ -198,6 +209,7 @@ class Upscaler:
             precision=precision,
             tile=tile if len(grid) > 1 else 0,
             tiles=len(grid),
+            because=because,
             repeated_in_fp32=runner.repeated,
             seconds=time.perf_counter() - begin,
         )
@@ -226,6 +238,7 @@ class Upscaler:
             scale=self.scale,
             tile=self.tile,
             overlap=self.overlap,
+            passes=8 if self.ensemble else 1,
         )
 
     def _precision_for(self, dtype: np.dtype) -> Precision:

@@ -19,7 +19,10 @@ LIST_CHUNK = 256  # likewise, of ``list_hits``
 COLLECT_BATCH = 16  # listed tiles between two looks at the capacity
 GROUPS = 64  # groups of key tiles whose maxima bound the kappa of unscreened queries
 GATHER_BLOCK = 16  # values gathered at once
-_MIN_CAPACITY, _MAX_CAPACITY = 256, 2048  # candidates of a query
+# Candidates of a query. On a photograph's features at T ≈ 32 the bound admits 80-150 on average; a
+# tenth of the query tiles hold a row with more than 1,024, most one with more than 256.
+_MIN_CAPACITY, _MAX_CAPACITY = 1024, 2048
+_BLOCK = 8  # side of the square of pixels that makes a tile
 _RESIDENT = 192  # up to so many channels of an operand stay on the chip, in half precision,
 _STREAMED_FROM = 128  # else so many, and the rest passes by in steps
 _SLICE, _SINGLE_SLICE = 256, 128  # output channels that one program accumulates; in float32
@@ -184,6 +187,20 @@ class Tiling:
         for b in range(0, batch, images):
             for n in range(0, queries, rows):
                 yield slice(b, min(b + images, batch)), slice(n, min(n + rows, queries))
+
+
+def block_order(tokens: int, width: int, device: torch.device) -> Tensor | None:
+    """List an image's pixels square by square, so that tiles hold neighbours; None: no image.
+
+    Neighbours look for the same keys. On a photograph's features at T ≈ 32 and N = 16,384, 18 % of
+    the tiles hold candidates instead of 48 % for tiles that are pieces of lines.
+    """
+    if width < _BLOCK or tokens % width != 0:
+        return None
+    pixel = torch.arange(tokens, device=device)
+    y, x = pixel // width, pixel % width
+    square = y // _BLOCK * -(-width // _BLOCK) + x // _BLOCK
+    return (square * _BLOCK**2 + y % _BLOCK * _BLOCK + x % _BLOCK).argsort()
 
 
 def tiling_of(query: Tensor, key: Tensor, value: Tensor, topk: int | None) -> Tiling:
