@@ -2,6 +2,8 @@
 
 import os
 import socket
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -76,8 +78,8 @@ def test_checkpointed_training(network):
     assert all(a.equal(b) for a, b in zip(result, expected, strict=True))
 
 
-def share(rank: int, processes: int, port: int, file: str) -> None:
-    """One process of several: its part of the batch; the first saves the gradients."""
+def share(rank: int, port: int, file: str, processes: int = 2) -> None:
+    """One process of two: its part of the batch; the first saves the gradients."""
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     torch.set_num_threads(1)
     init_process_group("gloo", rank=rank, world_size=processes)
@@ -99,8 +101,15 @@ def test_distributed_training(tmp_path):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     file = tmp_path / "gradients.pt"
-    torch.multiprocessing.spawn(share, (2, port, str(file)), nprocs=2)
+    # As a script: under pytest this file is no module that another process could import.
+    command = [sys.executable, "-W", "ignore", __file__, str(port), str(file)]
+    processes = [subprocess.Popen([*command, str(rank)]) for rank in range(2)]
+    assert [process.wait(timeout=100) for process in processes] == [0, 0]
     torch.manual_seed(0)
     name, config = DESIGNS["positions, twice"]
     expected = gradients(create_model(name, scale=2, **config))
     torch.testing.assert_close(torch.load(file), expected, rtol=1e-4, atol=1e-7)
+
+
+if __name__ == "__main__":
+    share(rank=int(sys.argv[3]), port=int(sys.argv[1]), file=sys.argv[2])

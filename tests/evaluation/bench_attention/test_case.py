@@ -91,7 +91,7 @@ def test_matrices_larger_than_memory_are_cut(features, monkeypatch):
     assert results["released"].rows == 400
     assert "GiB" in results["released"].memory_skipped
     assert results["released"].extra_mib is None
-    assert 0 < results["ours"].extra_mib < 200
+    assert 0 <= results["ours"].extra_mib < 200  # so little that no page may be new
 
 
 def test_what_cannot_run_says_so(features):
