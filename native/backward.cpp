@@ -199,22 +199,31 @@ int backward(const hspan_call& call, const void* grad, void* d_query, void* d_ke
   const Buffer<int32_t> key_order = square_order(call.keys, call.width);
   // Whole images to every thread where there are enough: nothing is shared then.
   const bool outside = call.batch >= call.threads && call.threads > 1;
-  bool failed = false, finite = true;
-#pragma omp parallel for num_threads(call.threads) if (outside) schedule(dynamic, 1) \
-    reduction(|| : failed) reduction(&& : finite)
-  for (int64_t b = 0; b < call.batch; b++) {
+  const auto differentiate_one = [&](int64_t b) {
     const auto part = [b](void* matrix, int64_t rows, int64_t columns) {
       return static_cast<Real*>(matrix) + b * rows * columns;
     };
-    const Image<Real> image = image_of<Real>(call, b, query_order.data(), key_order.data());
+    const Gradients<Real> gradients{
+        static_cast<const Real*>(grad) + b * call.queries * call.value_channels,
+        part(d_query, call.queries, call.channels), part(d_key, call.keys, call.channels),
+        part(d_value, call.keys, call.value_channels)};
+    return backward_image(kernels,
+                          image_of<Real>(call, b, query_order.data(), key_order.data()),
+                          support_of<Real>(call, b, nullptr), gradients, call.as_bf16,
+                          outside ? 1 : call.threads);
+  };
+  bool failed = false, finite = true;
+  // A parallel region within another one, even one of a single thread, would start its threads
+  // anew every time: the two ways are kept apart.
+  if (!outside) {
+    for (int64_t b = 0; b < call.batch; b++) finite = differentiate_one(b) && finite;
+    return finite ? HSPAN_DONE : HSPAN_KEYS_NOT_FINITE;
+  }
+#pragma omp parallel for num_threads(call.threads) schedule(dynamic, 1) \
+    reduction(|| : failed) reduction(&& : finite)
+  for (int64_t b = 0; b < call.batch; b++) {
     try {
-      const Gradients<Real> gradients{
-          static_cast<const Real*>(grad) + b * call.queries * call.value_channels,
-          part(d_query, call.queries, call.channels), part(d_key, call.keys, call.channels),
-          part(d_value, call.keys, call.value_channels)};
-      finite = backward_image(kernels, image, support_of<Real>(call, b, nullptr), gradients,
-                              call.as_bf16, outside ? 1 : call.threads) &&
-               finite;
+      finite = differentiate_one(b) && finite;
     } catch (const std::bad_alloc&) {
       failed = true;
     }
