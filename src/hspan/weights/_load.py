@@ -15,8 +15,8 @@ from hspan.hardware import choose_device
 from hspan.models import MODELS, create_model, network_entry
 from hspan.weights._container import Checkpoint, read_checkpoint
 from hspan.weights._hash import content_hash
-from hspan.weights._official import recognise
 from hspan.weights._shipped import ShippedWeight, shipped_weights
+from hspan.weights.official import recognise
 
 _LISTED = 4  # keys named per kind of difference
 

@@ -1,0 +1,23 @@
+"""Checkpoints of the authors' own programs: recognised by their keys, renamed to ours.
+
+One file for each family of programs, which says how to recognise its checkpoint, which settings
+the tensors tell, and what each tensor is called here. Networks here compute in [0, 1]; those that
+were trained in [0, 255] get their first and last convolutions rescaled.
+"""
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from hspan.weights.official._hspan import HSPAN_LAYOUT
+from hspan.weights.official._layout import OfficialLayout
+
+OFFICIAL: tuple[OfficialLayout, ...] = (HSPAN_LAYOUT,)
+
+
+def recognise(tensors: Mapping[str, Tensor]) -> OfficialLayout | None:
+    """The program that stored these tensors; None when their names are of no known one."""
+    return next((layout for layout in OFFICIAL if layout.matches(tensors)), None)
+
+
+__all__ = ["OFFICIAL", "OfficialLayout", "recognise"]
