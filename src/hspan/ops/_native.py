@@ -29,7 +29,10 @@ class _Call(ctypes.Structure):
     _fields_ = [
         *((name, ctypes.c_int64) for name in ("batch", "queries", "keys")),
         *((name, ctypes.c_int64) for name in ("channels", "value_channels", "topk", "width")),
-        *((name, ctypes.c_int32) for name in ("real_bytes", "threads", "level", "as_bf16", "tiles")),
+        *(
+            (name, ctypes.c_int32)
+            for name in ("real_bytes", "threads", "level", "as_bf16", "tiles")
+        ),
         *((name, ctypes.c_void_p) for name in ("query", "key", "value", "limits")),
         ("capacity", ctypes.c_int64),
         *((name, ctypes.c_void_p) for name in ("starts", "counts", "indices", "weights")),
