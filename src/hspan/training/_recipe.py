@@ -69,23 +69,29 @@ class DataSection:
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerSection:
-    """Table ``[optimizer]``: Adam.
+    """Table ``[optimizer]``.
 
     Attributes:
-        lr: learning rate before any schedule.
-        betas: decay of the two running means.
-        eps: added to the denominator.
+        name: "adam", or "muon" for the inner convolutions and Adam for the rest.
+        lr: Adam's learning rate before any schedule.
+        matrix_lr: Muon's learning rate before any schedule.
+        betas: decay of Adam's two running means.
+        eps: added to Adam's denominator.
         clip: largest norm of the gradient; 0 leaves it as it is.
     """
 
-    lr: float = 1e-4  # Section IV-A, as are the next two
+    name: str = "adam"  # Section IV-A, as are lr, betas and eps
+    lr: float = 1e-4
+    matrix_lr: float = 0.02  # the better of 0.005, 0.01 and 0.02: docs/hspan-light.md
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
     clip: float = 0.0
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        _positive(self, "optimizer", "lr", "eps")
+        if self.name not in ("adam", "muon"):
+            raise UsageError(f"optimizer.name must be adam or muon, got {self.name!r}")
+        _positive(self, "optimizer", "lr", "matrix_lr", "eps")
         if self.clip < 0:
             raise UsageError(f"optimizer.clip must not be negative, got {self.clip}")
 
