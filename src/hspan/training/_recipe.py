@@ -101,23 +101,33 @@ class ScheduleSection:
     """Table ``[schedule]``: the learning rate over the steps.
 
     Attributes:
-        name: "multistep" or "cosine" (from full to zero over ``training.max_steps``).
+        name: "multistep"; "cosine" (from full to zero over ``training.max_steps``); or "trapezoid"
+            (full until the last steps, then linearly to zero: a run of unknown length is trained
+            at the full rate, and continued with a larger ``training.max_steps`` from a checkpoint
+            before the descent).
         halve_every: steps between halvings; for "multistep" only.
+        descent: steps of the descent to zero; for "trapezoid" only.
         warmup: steps of linear rise from zero at the start.
     """
 
     name: str = "multistep"
     halve_every: int | None = None
+    descent: int | None = None
     warmup: int = 0
 
     def __post_init__(self) -> None:
         """Check that exactly the keys of the named schedule are given."""
-        if self.name not in ("multistep", "cosine"):
-            raise UsageError(f"schedule.name must be multistep or cosine, got {self.name!r}")
-        if self.name == "multistep" and (self.halve_every or 0) < 1:
-            raise UsageError("schedule.halve_every must be given, and above 0, for multistep")
-        if self.name == "cosine" and self.halve_every is not None:
-            raise UsageError("schedule.halve_every means nothing for cosine; leave it out")
+        own = {"multistep": "halve_every", "cosine": None, "trapezoid": "descent"}
+        if self.name not in own:
+            raise UsageError(
+                f"schedule.name must be multistep, cosine or trapezoid, got {self.name!r}"
+            )
+        for key in ("halve_every", "descent"):
+            value: int | None = getattr(self, key)
+            if key == own[self.name] and (value or 0) < 1:
+                raise UsageError(f"schedule.{key} must be given, and above 0, for {self.name}")
+            if key != own[self.name] and value is not None:
+                raise UsageError(f"schedule.{key} means nothing for {self.name}; leave it out")
         if self.warmup < 0:
             raise UsageError(f"schedule.warmup must not be negative, got {self.warmup}")
 
