@@ -1,7 +1,14 @@
 """Blocks that networks share."""
 
 from hspan.modules.attention import HSPA, NLA
-from hspan.modules.color import MeanShift
+from hspan.modules.backbone import ResidualBackbone
+from hspan.modules.channel_attention import (
+    ChannelAttention,
+    ResidualChannelAttentionBlock,
+    ResidualGroup,
+)
+from hspan.modules.color import MeanShift, StoredMeanShift
+from hspan.modules.dense import DenseLayer, ResidualDenseBlock
 from hspan.modules.residual import HSPAM, LEB, ResidualBlock
 from hspan.modules.upsampling import Upsampler
 from hspan.modules.weighting import ReplaceableWeighting, Weighting, attend, weigh
@@ -11,9 +18,16 @@ __all__ = [
     "HSPAM",
     "LEB",
     "NLA",
+    "ChannelAttention",
+    "DenseLayer",
     "MeanShift",
     "ReplaceableWeighting",
+    "ResidualBackbone",
     "ResidualBlock",
+    "ResidualChannelAttentionBlock",
+    "ResidualDenseBlock",
+    "ResidualGroup",
+    "StoredMeanShift",
     "Upsampler",
     "Weighting",
     "attend",
