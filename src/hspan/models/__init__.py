@@ -1,7 +1,9 @@
 """Networks, one file each, and the registry that builds them by name."""
 
+from hspan.models.enlcn import ENLCN, ENLCNConfig
 from hspan.models.hspan import HSPAN, HSPANConfig
 from hspan.models.hspan_light import HSPANLight, HSPANLightConfig
+from hspan.models.nlsn import NLSN, NLSNConfig
 from hspan.models.registry import (
     MODELS,
     ModelEntry,
@@ -12,12 +14,16 @@ from hspan.models.registry import (
 )
 
 __all__ = [
+    "ENLCN",
     "HSPAN",
     "MODELS",
+    "NLSN",
+    "ENLCNConfig",
     "HSPANConfig",
     "HSPANLight",
     "HSPANLightConfig",
     "ModelEntry",
+    "NLSNConfig",
     "config_dict",
     "create_model",
     "list_models",

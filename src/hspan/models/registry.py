@@ -7,8 +7,10 @@ from typing import Any
 from torch import nn
 
 from hspan.errors import UsageError
+from hspan.models.enlcn import ENLCN, ENLCNConfig
 from hspan.models.hspan import HSPAN, HSPANConfig
 from hspan.models.hspan_light import HSPANLight, HSPANLightConfig
+from hspan.models.nlsn import NLSN, NLSNConfig
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,8 @@ MODELS: dict[str, ModelEntry] = {
         "Small network with HSPA for a laptop's processor (ours)",
         2026,
     ),
+    "nlsn": ModelEntry(NLSNConfig, NLSN, "Non-local sparse network", 2021),
+    "enlcn": ModelEntry(ENLCNConfig, ENLCN, "Efficient non-local contrastive network", 2022),
 }
 
 

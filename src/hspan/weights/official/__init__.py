@@ -11,8 +11,9 @@ from torch import Tensor
 
 from hspan.weights.official._hspan import HSPAN_LAYOUT
 from hspan.weights.official._layout import OfficialLayout
+from hspan.weights.official._nlsn import ENLCN_LAYOUT, NLSN_LAYOUT
 
-OFFICIAL: tuple[OfficialLayout, ...] = (HSPAN_LAYOUT,)
+OFFICIAL: tuple[OfficialLayout, ...] = (HSPAN_LAYOUT, NLSN_LAYOUT, ENLCN_LAYOUT)
 
 
 def recognise(tensors: Mapping[str, Tensor]) -> OfficialLayout | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -73,6 +74,22 @@ def require(title: str, tensors: Mapping[str, Tensor], *keys: str) -> None:
     """
     if missing := [key for key in keys if key not in tensors]:
         raise WeightsError(f"an official {title} checkpoint without {', '.join(missing)}")
+
+
+def upsampler_scale(title: str, tensors: Mapping[str, Tensor], stem: str) -> int:
+    """The scale of a sub-pixel upsampler: a step of r has r² times as many channels out as in.
+
+    Args:
+        title: the program's network, for messages.
+        tensors: under the program's names.
+        stem: of the upsampler's keys, as ``tail.0``; one number for each layer follows.
+    """
+    require(title, tensors, f"{stem}.0.weight")
+    scale = 1
+    for layer in numbers(tensors, rf"{re.escape(stem)}\.(\d+)\.weight"):
+        outputs, inputs = tensors[f"{stem}.{layer}.weight"].shape[:2]
+        scale *= math.isqrt(outputs // inputs)
+    return scale
 
 
 def rgb_range(
