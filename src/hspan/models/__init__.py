@@ -12,18 +12,24 @@ from hspan.models.registry import (
     list_models,
     network_entry,
 )
+from hspan.models.rnan import RNAN, RNANConfig
+from hspan.models.san import SAN, SANConfig
 
 __all__ = [
     "ENLCN",
     "HSPAN",
     "MODELS",
     "NLSN",
+    "RNAN",
+    "SAN",
     "ENLCNConfig",
     "HSPANConfig",
     "HSPANLight",
     "HSPANLightConfig",
     "ModelEntry",
     "NLSNConfig",
+    "RNANConfig",
+    "SANConfig",
     "config_dict",
     "create_model",
     "list_models",

@@ -11,6 +11,8 @@ from hspan.models.enlcn import ENLCN, ENLCNConfig
 from hspan.models.hspan import HSPAN, HSPANConfig
 from hspan.models.hspan_light import HSPANLight, HSPANLightConfig
 from hspan.models.nlsn import NLSN, NLSNConfig
+from hspan.models.rnan import RNAN, RNANConfig
+from hspan.models.san import SAN, SANConfig
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,8 @@ MODELS: dict[str, ModelEntry] = {
         "Small network with HSPA for a laptop's processor (ours)",
         2026,
     ),
+    "san": ModelEntry(SANConfig, SAN, "Second-order attention network", 2019),
+    "rnan": ModelEntry(RNANConfig, RNAN, "Residual non-local attention network", 2019),
     "nlsn": ModelEntry(NLSNConfig, NLSN, "Non-local sparse network", 2021),
     "enlcn": ModelEntry(ENLCNConfig, ENLCN, "Efficient non-local contrastive network", 2022),
 }

@@ -12,8 +12,16 @@ from torch import Tensor
 from hspan.weights.official._hspan import HSPAN_LAYOUT
 from hspan.weights.official._layout import OfficialLayout
 from hspan.weights.official._nlsn import ENLCN_LAYOUT, NLSN_LAYOUT
+from hspan.weights.official._rnan import RNAN_LAYOUT
+from hspan.weights.official._san import SAN_LAYOUT
 
-OFFICIAL: tuple[OfficialLayout, ...] = (HSPAN_LAYOUT, NLSN_LAYOUT, ENLCN_LAYOUT)
+OFFICIAL: tuple[OfficialLayout, ...] = (
+    HSPAN_LAYOUT,
+    NLSN_LAYOUT,
+    ENLCN_LAYOUT,
+    SAN_LAYOUT,
+    RNAN_LAYOUT,
+)
 
 
 def recognise(tensors: Mapping[str, Tensor]) -> OfficialLayout | None:

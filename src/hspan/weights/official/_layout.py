@@ -144,3 +144,21 @@ def fold_range(
     for key in (f"{tail}.weight", f"{tail}.bias"):
         if key in tensors:
             tensors[key] = tensors[key] / value_range
+
+
+def fold_stored_range(title: str, tensors: dict[str, Tensor], head: str, tail: str) -> None:
+    """Make a network of [0, R] one of [0, 1], in place, where its mean shifts were trained.
+
+    R is 1 or 255, whichever the shifts' order of magnitude tells; they are divided by it.
+
+    Args:
+        title: the program's network, for messages.
+        tensors: under the program's names.
+        head: stem of the first convolution's keys.
+        tail: stem of the last convolution's keys.
+    """
+    require(title, tensors, "sub_mean.bias", "add_mean.bias")
+    value_range = 255.0 if float(tensors["sub_mean.bias"].abs().max()) > 16 else 1.0
+    for key in ("sub_mean.bias", "add_mean.bias"):
+        tensors[key] = tensors[key] / value_range
+    fold_range(title, tensors, value_range, head, tail)
