@@ -94,7 +94,8 @@ class BucketAttention(nn.Module):
 
     def _orders(self, match: Tensor, directions: Tensor) -> Tensor:
         """Positions sorted by hash, round by round: [R, B, L]. Equal hashes keep their order."""
-        near = torch.einsum("blc,crd->rbld", match.float(), directions[0].float())
+        dtype = torch.promote_types(match.dtype, torch.float32)
+        near = torch.einsum("blc,crd->rbld", match.to(dtype), directions[0].to(dtype))
         return torch.cat([near, -near], dim=-1).argmax(dim=-1).sort(dim=-1, stable=True).indices
 
     def _attend(self, match: Tensor, value: Tensor, order: Tensor) -> tuple[Tensor, Tensor]:
@@ -110,7 +111,7 @@ class BucketAttention(nn.Module):
         value = _with_neighbours(value.unflatten(1, (-1, self.chunk)))
         scores = query @ key.transpose(-1, -2)  # [B, K, S, 3S]
         out = (weigh(scores, self.weighting) @ value).flatten(1, 2)[:, :positions]
-        similarity = scores.float().logsumexp(dim=-1).flatten(1)[:, :positions]
+        similarity = scores.logsumexp(dim=-1).flatten(1)[:, :positions]
         place = order.argsort(dim=1).unsqueeze(-1)
         return (
             out.gather(1, place.expand(-1, -1, out.shape[2])),

@@ -65,7 +65,7 @@ class KernelAttention(nn.Module):
         """Map [B, C, H, W] to the same shape."""
         query = self._features(self.query(x))  # [B, L, F]
         key = self._features(self.key(x))
-        value = self.value(x).flatten(2).transpose(1, 2).float()  # [B, L, C]
+        value = self.value(x).flatten(2).transpose(1, 2).to(query.dtype)  # [B, L, C]
         # Exponentials and their sums in float32, whatever the convolutions run in.
         with torch.autocast(x.device.type, enabled=False):
             total = query @ key.sum(dim=1).unsqueeze(-1)  # [B, L, 1]
@@ -73,10 +73,11 @@ class KernelAttention(nn.Module):
         return x + self.residual_scale * mixed.transpose(1, 2).view_as(x).to(x.dtype)
 
     def _features(self, embedded: Tensor) -> Tensor:
-        rows = embedded.flatten(2).transpose(1, 2).float()  # [B, L, E]
+        rows = embedded.flatten(2).transpose(1, 2)  # [B, L, E]
+        rows = rows.to(torch.promote_types(rows.dtype, torch.float32))
         rows = F.normalize(rows, dim=-1, eps=_NORM_FLOOR) * _SHARPNESS**0.5
         with torch.autocast(rows.device.type, enabled=False):
-            exponent = rows @ self.projection_matrix.t()
+            exponent = rows @ self.projection_matrix.t().to(rows.dtype)
         exponent = exponent - rows.square().sum(dim=-1, keepdim=True) / 2
         return exponent.exp() + _FEATURE_FLOOR
 

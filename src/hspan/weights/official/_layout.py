@@ -61,6 +61,11 @@ def renamed(key: str, table: Mapping[str, str]) -> str:
     return key
 
 
+def rename_all(tensors: Mapping[str, Tensor], table: Mapping[str, str]) -> dict[str, Tensor]:
+    """All tensors in float32 under our names; those that no entry fits keep theirs."""
+    return {renamed(key, table): tensor.float() for key, tensor in tensors.items()}
+
+
 def numbers(keys: Iterable[str], pattern: str) -> set[int]:
     """What the first group of a pattern stands for in the keys that it matches."""
     return {int(match[1]) for key in keys if (match := re.fullmatch(pattern, key))}
@@ -146,19 +151,17 @@ def fold_range(
             tensors[key] = tensors[key] / value_range
 
 
-def fold_stored_range(title: str, tensors: dict[str, Tensor], head: str, tail: str) -> None:
-    """Make a network of [0, R] one of [0, 1], in place, where its mean shifts were trained.
+def fold_stored_range(title: str, tensors: dict[str, Tensor]) -> None:
+    """Make a network of [0, R] with stored mean shifts one of [0, 1], in place, under our names.
 
-    R is 1 or 255, whichever the shifts' order of magnitude tells; they are divided by it.
-
-    Args:
-        title: the program's network, for messages.
-        tensors: under the program's names.
-        head: stem of the first convolution's keys.
-        tail: stem of the last convolution's keys.
+    The shifts stay what training made of them; only their biases shrink. R is 255 where they are
+    of that size, and 1 otherwise.
     """
-    require(title, tensors, "sub_mean.bias", "add_mean.bias")
-    value_range = 255.0 if float(tensors["sub_mean.bias"].abs().max()) > 16 else 1.0
-    for key in ("sub_mean.bias", "add_mean.bias"):
-        tensors[key] = tensors[key] / value_range
-    fold_range(title, tensors, value_range, head, tail)
+    shifts = ("subtract_mean.bias", "add_mean.bias")
+    require(title, tensors, *shifts)
+    # Fresh shifts are 0.43 on average at R = 1 and 109.7 at R = 255; 6.9 is halfway, in ratio.
+    if max(float(tensors[key].abs().mean()) for key in shifts) < 6.9:
+        return
+    for key in shifts:
+        tensors[key] = tensors[key] / 255
+    fold_range(title, tensors, 255, "head", "tail")

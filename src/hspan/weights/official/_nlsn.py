@@ -16,7 +16,7 @@ from hspan.weights.official._layout import (
     OfficialLayout,
     fold_range,
     numbers,
-    renamed,
+    rename_all,
     require,
     rgb_range,
     upsampler_scale,
@@ -61,9 +61,11 @@ def _config(title: str, match: str, tensors: Mapping[str, Tensor]) -> dict[str, 
 def _convert(
     title: str, keys: Mapping[str, str], tensors: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
-    kept = {k: t.float() for k, t in tensors.items() if not re.fullmatch(NLSN_DROPPED, k)}
-    fold_range(title, kept, rgb_range(title, tensors), "head.0", "tail.1")
-    return {renamed(key, keys): tensor for key, tensor in kept.items()}
+    value_range = rgb_range(title, tensors)
+    kept = {k: t for k, t in tensors.items() if not re.fullmatch(NLSN_DROPPED, k)}
+    converted = rename_all(kept, keys)
+    fold_range(title, converted, value_range, "head", "tail")
+    return converted
 
 
 NLSN_LAYOUT = OfficialLayout(

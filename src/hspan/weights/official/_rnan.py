@@ -11,7 +11,7 @@ from hspan.weights.official._layout import (
     OfficialLayout,
     fold_stored_range,
     numbers,
-    renamed,
+    rename_all,
     require,
     upsampler_scale,
 )
@@ -86,10 +86,9 @@ def _local_blocks(tensors: Mapping[str, Tensor]) -> int:
 
 
 def _rnan_convert(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    kept = {k: t.float() for k, t in tensors.items()}
-    fold_stored_range(_TITLE, kept, "head.0", "tail.1")
-    keys = _rnan_keys(_local_blocks(kept))
-    return {renamed(key, keys): tensor for key, tensor in kept.items()}
+    converted = rename_all(tensors, _rnan_keys(_local_blocks(tensors)))
+    fold_stored_range(_TITLE, converted)
+    return converted
 
 
 RNAN_LAYOUT = OfficialLayout(

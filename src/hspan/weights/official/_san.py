@@ -12,7 +12,7 @@ from hspan.weights.official._layout import (
     OfficialLayout,
     fold_stored_range,
     numbers,
-    renamed,
+    rename_all,
     require,
     upsampler_scale,
 )
@@ -59,23 +59,21 @@ def _san_config(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
 
 
 def _san_convert(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    kept = {k: t.float() for k, t in tensors.items()}
-    fold_stored_range(_TITLE, kept, "head.0", "tail.1")
-    groups = sorted(numbers(kept, r"RG\.(\d+)\..*"))
-    scales = [f"RG.{g}.gamma" for g in groups]
-    require(_TITLE, kept, "gamma", *scales)
-    converted = {
-        "shared_scale": kept.pop("gamma"),
-        "unused.group_scales": torch.cat([kept.pop(key) for key in scales]),
-    }
+    scales = [f"RG.{g}.gamma" for g in sorted(numbers(tensors, r"RG\.(\d+)\..*"))]
+    require(_TITLE, tensors, "gamma", *scales)
+    kept = {k: t for k, t in tensors.items() if k not in ("gamma", *scales)}
     # The channel attention follows the residual blocks.
-    attention = len(numbers(kept, r"RG\.\d+\.rcab\.(\d+)\..*"))
+    attention = len(numbers(tensors, r"RG\.\d+\.rcab\.(\d+)\..*"))
     keys = {
         **SAN_KEYS,
         "RG.{g}.soca.conv_du.0": f"body.{{g}}.blocks.{attention}.reduce",
         "RG.{g}.soca.conv_du.2": f"body.{{g}}.blocks.{attention}.expand",
     }
-    return converted | {renamed(key, keys): tensor for key, tensor in kept.items()}
+    converted = rename_all(kept, keys)
+    converted["shared_scale"] = tensors["gamma"].float()
+    converted["unused.group_scales"] = torch.cat([tensors[key].float() for key in scales])
+    fold_stored_range(_TITLE, converted)
+    return converted
 
 
 SAN_LAYOUT = OfficialLayout(
