@@ -10,6 +10,18 @@ from hspan.models.registry import (
     list_models,
     network_entry,
 )
+from hspan.models.surgery import (
+    HSPAReport,
+    Insertion,
+    Replacement,
+    WeightingReport,
+    add_hspa,
+    changes,
+    remove_hspa,
+    repeat_changes,
+    replace_softmax,
+    restore_softmax,
+)
 
 __all__ = [
     "HSPAN",
@@ -17,9 +29,19 @@ __all__ = [
     "HSPANConfig",
     "HSPANLight",
     "HSPANLightConfig",
+    "HSPAReport",
+    "Insertion",
     "ModelEntry",
+    "Replacement",
+    "WeightingReport",
+    "add_hspa",
+    "changes",
     "config_dict",
     "create_model",
     "list_models",
     "network_entry",
+    "remove_hspa",
+    "repeat_changes",
+    "replace_softmax",
+    "restore_softmax",
 ]
