@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from hspan import create_model
-from hspan.models import MODELS
+from hspan import WeightsError, create_model, load_model, save_model
+from hspan.models import MODELS, registry_name
 
 SMALL = {  # settings that keep a forward pass under a tenth of a second
     "hspan": {"channels": 8, "num_modules": 2},
@@ -87,3 +87,35 @@ def test_autocast_gives_nearly_the_same(name):
         with torch.autocast("cpu", torch.bfloat16):
             low = model(x)
     assert (low.float() - plain).abs().max() < 0.03
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_saves_and_loads(name, tmp_path):
+    model = small(name, 4).eval()
+    save_model(model, tmp_path / "n.safetensors", name=name)
+    again = load_model(tmp_path / "n.safetensors")
+    x = torch.rand(1, 3, 9, 8)
+    with torch.no_grad():
+        assert torch.equal(again(x), model(x))
+    assert (type(again), again.config) == (type(model), model.config)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_refuses_a_wrong_checkpoint(name, tmp_path):
+    tensors = small(name).state_dict()
+    if not tensors:
+        pytest.skip("has no weights")
+    first = next(iter(tensors))
+    torch.save({**tensors, "alien.weight": torch.zeros(1)}, tmp_path / "more.pt")
+    tensors["alien.weight"] = tensors.pop(first)
+    torch.save(tensors, tmp_path / "other.pt")
+    for file, named in (("more.pt", ["alien"]), ("other.pt", ["alien", first])):
+        with pytest.raises(WeightsError) as raised:
+            load_model(tmp_path / file, name=name, scale=2, **SMALL[name])
+        assert all(key in str(raised.value) for key in named)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_knows_its_own_name(name):
+    with torch.device("meta"):
+        assert registry_name(create_model(name, scale=4)) == name

@@ -9,6 +9,7 @@ from hspan.models.registry import (
     create_model,
     list_models,
     network_entry,
+    registry_name,
 )
 from hspan.models.surgery import (
     HSPAReport,
@@ -40,6 +41,7 @@ __all__ = [
     "create_model",
     "list_models",
     "network_entry",
+    "registry_name",
     "remove_hspa",
     "repeat_changes",
     "replace_softmax",

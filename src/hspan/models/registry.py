@@ -95,3 +95,17 @@ def create_model(name: str, *, scale: int = 2, **config: Any) -> nn.Module:
 def config_dict(model: nn.Module) -> dict[str, Any]:
     """A network's configuration as plain values, for a checkpoint's metadata."""
     return asdict(model.config)  # pyright: ignore[reportArgumentType] (every network has one)
+
+
+def registry_name(model: nn.Module) -> str:
+    """The name under which the registry builds this network; its class's where it has none.
+
+    Of several names for one class, the one whose settings the network's configuration has.
+    """
+    fitting = [
+        (len(entry.defaults), name)
+        for name, entry in MODELS.items()
+        if entry.build is type(model)
+        and all(getattr(model.config, key) == value for key, value in entry.defaults.items())
+    ]
+    return max(fitting)[1] if fitting else type(model).__name__
