@@ -11,6 +11,7 @@ from hspan.modules.color import MeanShift, StoredMeanShift
 from hspan.modules.dense import DenseLayer, ResidualDenseBlock
 from hspan.modules.residual import HSPAM, LEB, ResidualBlock
 from hspan.modules.upsampling import Upsampler
+from hspan.modules.window_attention import WindowAttention, WindowBlock, window_mask
 
 __all__ = [
     "HSPA",
@@ -27,4 +28,7 @@ __all__ = [
     "ResidualGroup",
     "StoredMeanShift",
     "Upsampler",
+    "WindowAttention",
+    "WindowBlock",
+    "window_mask",
 ]
