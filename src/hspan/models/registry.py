@@ -7,8 +7,16 @@ from typing import Any
 from torch import nn
 
 from hspan.errors import UsageError
+from hspan.models.dbpn import DBPN, DBPNConfig
+from hspan.models.drln import DRLN, DRLNConfig
+from hspan.models.edsr import EDSR, EDSRConfig
+from hspan.models.han import HAN, HANConfig
 from hspan.models.hspan import HSPAN, HSPANConfig
 from hspan.models.hspan_light import HSPANLight, HSPANLightConfig
+from hspan.models.oisr import OISR, OISRConfig
+from hspan.models.rcan import RCAN, RCANConfig
+from hspan.models.rdn import RDN, RDNConfig
+from hspan.models.swinir import SwinIR, SwinIRConfig
 
 
 @dataclass(frozen=True)
@@ -46,6 +54,66 @@ MODELS: dict[str, ModelEntry] = {
         HSPANLight,
         "Small network with HSPA for a laptop's processor (ours)",
         2026,
+    ),
+    "edsr": ModelEntry(EDSRConfig, EDSR, "Enhanced deep residual network", 2017),
+    "edsr-baseline": ModelEntry(
+        EDSRConfig,
+        EDSR,
+        "EDSR with 16 blocks of 64 channels",
+        2017,
+        {"channels": 64, "num_blocks": 16, "residual_scale": 1.0},
+    ),
+    "dbpn": ModelEntry(DBPNConfig, DBPN, "Deep back-projection network, 7 stages", 2018),
+    "dbpn-ll": ModelEntry(
+        DBPNConfig, DBPN, "Deep back-projection network, 10 stages", 2018, {"num_stages": 10}
+    ),
+    "dbpn-res-mr64-3": ModelEntry(
+        DBPNConfig,
+        DBPN,
+        "Deep back-projection network, 7 stages run three times",
+        2019,
+        {"num_passes": 3},
+    ),
+    "rdn": ModelEntry(RDNConfig, RDN, "Residual dense network", 2018),
+    "rcan": ModelEntry(RCANConfig, RCAN, "Residual channel attention network", 2018),
+    "oisr-rk2-s": ModelEntry(
+        OISRConfig,
+        OISR,
+        "ODE-inspired network, second-order Runge-Kutta, small",
+        2019,
+        {"method": "rk2", "channels": 64, "num_blocks": 8},
+    ),
+    "oisr-lf-s": ModelEntry(
+        OISRConfig,
+        OISR,
+        "ODE-inspired network, leapfrog, small",
+        2019,
+        {"method": "lf", "channels": 64, "num_blocks": 8},
+    ),
+    "oisr-rk2-m": ModelEntry(
+        OISRConfig,
+        OISR,
+        "ODE-inspired network, second-order Runge-Kutta, medium",
+        2019,
+        {"method": "rk2", "channels": 122, "num_blocks": 8},
+    ),
+    "oisr-lf-m": ModelEntry(
+        OISRConfig,
+        OISR,
+        "ODE-inspired network, leapfrog, medium",
+        2019,
+        {"method": "lf", "channels": 122, "num_blocks": 8},
+    ),
+    "oisr-rk3": ModelEntry(OISRConfig, OISR, "ODE-inspired network, third-order Runge-Kutta", 2019),
+    "drln": ModelEntry(DRLNConfig, DRLN, "Densely residual Laplacian network", 2020),
+    "han": ModelEntry(HANConfig, HAN, "Holistic attention network", 2020),
+    "swinir": ModelEntry(SwinIRConfig, SwinIR, "Windowed transformer, classical SR", 2021),
+    "swinir-light": ModelEntry(
+        SwinIRConfig,
+        SwinIR,
+        "Windowed transformer, lightweight SR",
+        2021,
+        {"channels": 60, "depths": (6, 6, 6, 6), "upsampler": "pixelshuffledirect"},
     ),
 }
 
