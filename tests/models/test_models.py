@@ -10,6 +10,16 @@ SMALL = {  # settings that keep a forward pass under a tenth of a second
     "hspan": {"channels": 8, "num_modules": 2},
     "hspan-s": {"channels": 8, "num_modules": 5},
     "hspan-light": {"channels": 8, "num_blocks": 3, "attention_after": (1,)},
+    "bicubic": {},
+    "srcnn": {"channels": (8, 4)},
+    "fsrcnn": {"channels": 8, "inner_channels": 4, "num_mappings": 2},
+    "vdsr": {"channels": 8, "num_layers": 4},
+    "ircnn": {"channels": 8, "iterations": 2, "projections": 2},
+    "lapsrn": {"channels": 8, "depth": 2},
+    "memnet": {"channels": 8, "num_blocks": 2, "num_recursions": 2},
+    "memnet-shared": {"channels": 8, "num_blocks": 2, "num_recursions": 2},
+    "srmd": {"channels": 8, "num_layers": 4},
+    "srmdnf": {"channels": 8, "num_layers": 4},
 }
 
 # Trainable parameters of the authors' program, PAPER's table (×2, ×3, ×4); it counts one scalar
@@ -17,6 +27,15 @@ SMALL = {  # settings that keep a forward pass under a tenth of a second
 PARAMETERS = {
     "hspan": (32_288_673, 33_948_513, 33_616_545),
     "hspan-s": (31_621_638, 33_281_478, 32_949_510),
+    "bicubic": (0, 0, 0),
+    "srcnn": (57_281,) * 3,
+    "fsrcnn": (12_644,) * 3,
+    "vdsr": (665_921,) * 3,
+    "ircnn": (188_163,) * 3,
+    "lapsrn": (435_344, 870_112, 870_112),
+    "memnet": (2_910_537,) * 3,
+    "srmd": (1_511_692, 1_528_987, 1_553_200),
+    "srmdnf": (1_510_540, 1_527_835, 1_552_048),
 }
 
 
@@ -57,7 +76,9 @@ def test_light_is_light(scale):
 @pytest.mark.parametrize("name", MODELS)
 def test_gradient_reaches_every_parameter(name):
     model = small(name)
-    model(torch.rand(1, 3, 8, 8)).square().mean().backward()
+    x = torch.rand(1, 3, 8, 8, requires_grad=True)
+    model(x).square().mean().backward()
+    assert x.grad is not None
     for key, parameter in model.named_parameters():
         assert parameter.grad is not None, key
         assert parameter.grad.abs().sum() > 0, key
