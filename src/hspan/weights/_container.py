@@ -1,7 +1,8 @@
 """Files that hold tensors, told apart by content, never by name.
 
-They are safetensors, PyTorch's own, and MATLAB's. PyTorch files are opened with ``weights_only=True``: a pickle that holds anything but tensors and
-plain containers is refused, never executed.
+They are safetensors, PyTorch's own, and MATLAB's. PyTorch's are opened with
+``weights_only=True``: a pickle that holds anything but tensors and plain containers is refused,
+never executed.
 """
 
 from __future__ import annotations

@@ -35,8 +35,8 @@ def load_model(
         source: a shipped weight's name (``hspan-light``, for which ``scale`` chooses; or
             ``2x_hspan-light``), a ``.safetensors`` file written by ``save_model``, an official
             ``.pt``, ``.pth`` or ``.mat`` of a network in the paper, or any checkpoint whose keys
-            fit the network that ``name`` and ``scale`` describe. Files are told apart by content. Wrappers
-            (``params_ema``, ``params``, ``state_dict``, ``model``, ``net``) and prefixes
+            fit the network that ``name`` and ``scale`` describe. Files are told apart by content.
+            Wrappers (``params_ema``, ``params``, ``state_dict``, ``model``, ``net``) and prefixes
             (``module.``) are removed.
         name: the registry's name of the network, where the file doesn't say it.
         scale: where the source doesn't say it, or its weights serve every scale (VDSR); 2, or the
