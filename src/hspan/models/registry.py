@@ -7,16 +7,24 @@ from typing import Any
 from torch import nn
 
 from hspan.errors import UsageError
+from hspan.models.bicubic import Bicubic, BicubicConfig
 from hspan.models.dbpn import DBPN, DBPNConfig
 from hspan.models.drln import DRLN, DRLNConfig
 from hspan.models.edsr import EDSR, EDSRConfig
+from hspan.models.fsrcnn import FSRCNN, FSRCNNConfig
 from hspan.models.han import HAN, HANConfig
 from hspan.models.hspan import HSPAN, HSPANConfig
 from hspan.models.hspan_light import HSPANLight, HSPANLightConfig
+from hspan.models.ircnn import IRCNN, IRCNNConfig
+from hspan.models.lapsrn import LapSRN, LapSRNConfig
+from hspan.models.memnet import MemNet, MemNetConfig
 from hspan.models.oisr import OISR, OISRConfig
 from hspan.models.rcan import RCAN, RCANConfig
 from hspan.models.rdn import RDN, RDNConfig
+from hspan.models.srcnn import SRCNN, SRCNNConfig
+from hspan.models.srmd import SRMD, SRMDConfig
 from hspan.models.swinir import SwinIR, SwinIRConfig
+from hspan.models.vdsr import VDSR, VDSRConfig
 
 
 @dataclass(frozen=True)
@@ -29,6 +37,7 @@ class ModelEntry:
         title: what the network is, in one line.
         year: of its publication.
         defaults: settings in which this name departs from the configuration's defaults.
+        any_scale: one set of weights serves every scale.
     """
 
     config: type[Any]
@@ -36,6 +45,7 @@ class ModelEntry:
     title: str
     year: int
     defaults: dict[str, Any] = field(default_factory=dict[str, Any])
+    any_scale: bool = False
 
 
 MODELS: dict[str, ModelEntry] = {
@@ -114,6 +124,37 @@ MODELS: dict[str, ModelEntry] = {
         "Windowed transformer, lightweight SR",
         2021,
         {"channels": 60, "depths": (6, 6, 6, 6), "upsampler": "pixelshuffledirect"},
+    ),
+    "bicubic": ModelEntry(
+        BicubicConfig, Bicubic, "Cubic convolution, as MATLAB's imresize", 1981, any_scale=True
+    ),
+    "srcnn": ModelEntry(SRCNNConfig, SRCNN, "Three convolutions on an enlarged image", 2014),
+    "fsrcnn": ModelEntry(
+        FSRCNNConfig, FSRCNN, "Small convolutions at LR size and a transposed one", 2016
+    ),
+    "vdsr": ModelEntry(
+        VDSRConfig, VDSR, "Twenty convolutions on an enlarged image", 2016, any_scale=True
+    ),
+    "ircnn": ModelEntry(
+        IRCNNConfig, IRCNN, "Plug-and-play iteration with a denoiser", 2017, any_scale=True
+    ),
+    "lapsrn": ModelEntry(
+        LapSRNConfig, LapSRN, "Laplacian pyramid of residuals", 2017, any_scale=True
+    ),
+    "memnet": ModelEntry(
+        MemNetConfig, MemNet, "Memory blocks with gates (PyTorch port)", 2017, any_scale=True
+    ),
+    "memnet-shared": ModelEntry(
+        MemNetConfig,
+        MemNet,
+        "MemNet with shared recursions, 677 K weights (the paper's)",
+        2017,
+        {"shared": True},
+        any_scale=True,
+    ),
+    "srmd": ModelEntry(SRMDConfig, SRMD, "Network told blur and noise", 2018),
+    "srmdnf": ModelEntry(
+        SRMDConfig, SRMD, "SRMD for images without noise", 2018, {"noise_aware": False}
     ),
 }
 

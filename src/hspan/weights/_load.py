@@ -34,12 +34,13 @@ def load_model(
     Args:
         source: a shipped weight's name (``hspan-light``, for which ``scale`` chooses; or
             ``2x_hspan-light``), a ``.safetensors`` file written by ``save_model``, an official
-            ``.pt`` or ``.pth`` of a network in the paper, or any checkpoint whose keys fit the
-            network that ``name`` and ``scale`` describe. Files are told apart by content. Wrappers
-            (``params_ema``, ``params``, ``state_dict``, ``model``, ``net``) and prefixes
+            ``.pt``, ``.pth`` or ``.mat`` of a network in the paper, or any checkpoint whose keys
+            fit the network that ``name`` and ``scale`` describe. Files are told apart by content.
+            Wrappers (``params_ema``, ``params``, ``state_dict``, ``model``, ``net``) and prefixes
             (``module.``) are removed.
         name: the registry's name of the network, where the file doesn't say it.
-        scale: where the source doesn't say it; 2, or the only one there is, for a shipped name.
+        scale: where the source doesn't say it, or its weights serve every scale (VDSR); 2, or the
+            only one there is, for a shipped name.
         device: "auto" (CUDA, then Apple's GPU, then the processor) or what torch calls it.
         config: settings that the file can't tell (``residual_scale`` of an official checkpoint)
             or that may be changed after training (``topk``).
@@ -114,6 +115,8 @@ def _filled(
             "say which (name and scale)"
         )
     _agree(source, "network", stored_name, name)
+    if scale is not None and ("scale" not in stored or network_entry(stored_name).any_scale):
+        stored = {**stored, "scale": scale}
     _agree(source, "scale", stored.get("scale"), scale)
     try:
         network = create_model(stored_name, **{**stored, **config})
