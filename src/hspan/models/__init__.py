@@ -4,6 +4,7 @@ from hspan.models.bicubic import Bicubic, BicubicConfig
 from hspan.models.dbpn import DBPN, DBPNConfig
 from hspan.models.drln import DRLN, DRLNConfig
 from hspan.models.edsr import EDSR, EDSRConfig
+from hspan.models.enlcn import ENLCN, ENLCNConfig
 from hspan.models.fsrcnn import FSRCNN, FSRCNNConfig
 from hspan.models.han import HAN, HANConfig
 from hspan.models.hspan import HSPAN, HSPANConfig
@@ -11,6 +12,7 @@ from hspan.models.hspan_light import HSPANLight, HSPANLightConfig
 from hspan.models.ircnn import IRCNN, IRCNNConfig
 from hspan.models.lapsrn import LapSRN, LapSRNConfig
 from hspan.models.memnet import MemNet, MemNetConfig
+from hspan.models.nlsn import NLSN, NLSNConfig
 from hspan.models.oisr import OISR, OISRConfig
 from hspan.models.rcan import RCAN, RCANConfig
 from hspan.models.rdn import RDN, RDNConfig
@@ -23,6 +25,8 @@ from hspan.models.registry import (
     network_entry,
     registry_name,
 )
+from hspan.models.rnan import RNAN, RNANConfig
+from hspan.models.san import SAN, SANConfig
 from hspan.models.srcnn import SRCNN, SRCNNConfig
 from hspan.models.srmd import SRMD, SRMDConfig, degradation_code, gaussian_kernel, kernel_basis
 from hspan.models.surgery import (
@@ -44,14 +48,18 @@ __all__ = [
     "DBPN",
     "DRLN",
     "EDSR",
+    "ENLCN",
     "FSRCNN",
     "HAN",
     "HSPAN",
     "IRCNN",
     "MODELS",
+    "NLSN",
     "OISR",
     "RCAN",
     "RDN",
+    "RNAN",
+    "SAN",
     "SRCNN",
     "SRMD",
     "VDSR",
@@ -60,6 +68,7 @@ __all__ = [
     "DBPNConfig",
     "DRLNConfig",
     "EDSRConfig",
+    "ENLCNConfig",
     "FSRCNNConfig",
     "HANConfig",
     "HSPANConfig",
@@ -73,10 +82,13 @@ __all__ = [
     "MemNet",
     "MemNetConfig",
     "ModelEntry",
+    "NLSNConfig",
     "OISRConfig",
     "RCANConfig",
     "RDNConfig",
+    "RNANConfig",
     "Replacement",
+    "SANConfig",
     "SRCNNConfig",
     "SRMDConfig",
     "SwinIR",

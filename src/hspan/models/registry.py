@@ -11,6 +11,7 @@ from hspan.models.bicubic import Bicubic, BicubicConfig
 from hspan.models.dbpn import DBPN, DBPNConfig
 from hspan.models.drln import DRLN, DRLNConfig
 from hspan.models.edsr import EDSR, EDSRConfig
+from hspan.models.enlcn import ENLCN, ENLCNConfig
 from hspan.models.fsrcnn import FSRCNN, FSRCNNConfig
 from hspan.models.han import HAN, HANConfig
 from hspan.models.hspan import HSPAN, HSPANConfig
@@ -18,9 +19,12 @@ from hspan.models.hspan_light import HSPANLight, HSPANLightConfig
 from hspan.models.ircnn import IRCNN, IRCNNConfig
 from hspan.models.lapsrn import LapSRN, LapSRNConfig
 from hspan.models.memnet import MemNet, MemNetConfig
+from hspan.models.nlsn import NLSN, NLSNConfig
 from hspan.models.oisr import OISR, OISRConfig
 from hspan.models.rcan import RCAN, RCANConfig
 from hspan.models.rdn import RDN, RDNConfig
+from hspan.models.rnan import RNAN, RNANConfig
+from hspan.models.san import SAN, SANConfig
 from hspan.models.srcnn import SRCNN, SRCNNConfig
 from hspan.models.srmd import SRMD, SRMDConfig
 from hspan.models.swinir import SwinIR, SwinIRConfig
@@ -156,6 +160,10 @@ MODELS: dict[str, ModelEntry] = {
     "srmdnf": ModelEntry(
         SRMDConfig, SRMD, "SRMD for images without noise", 2018, {"noise_aware": False}
     ),
+    "san": ModelEntry(SANConfig, SAN, "Second-order attention network", 2019),
+    "rnan": ModelEntry(RNANConfig, RNAN, "Residual non-local attention network", 2019),
+    "nlsn": ModelEntry(NLSNConfig, NLSN, "Non-local sparse network", 2021),
+    "enlcn": ModelEntry(ENLCNConfig, ENLCN, "Efficient non-local contrastive network", 2022),
 }
 
 

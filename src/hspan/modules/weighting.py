@@ -7,9 +7,12 @@ change from one to the other, and changes back to the very same results.
 Shapes: B batch, N queries, M keys, C and D channels.
 """
 
-from typing import Literal, Protocol, runtime_checkable
+from collections.abc import Callable
+from typing import Literal, Protocol, cast, runtime_checkable
 
+import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from hspan.errors import UsageError
 from hspan.ops import hspa_attention, soft_threshold, softmax_attention
@@ -17,6 +20,8 @@ from hspan.ops import hspa_attention, soft_threshold, softmax_attention
 Weighting = Literal["softmax", "soft-threshold"]
 
 WEIGHTINGS: tuple[Weighting, ...] = ("softmax", "soft-threshold")
+
+_SCORES = 2**23  # at hand at once where whole rows or columns are needed: 32 MiB of float32
 
 
 @runtime_checkable
@@ -79,6 +84,46 @@ def attend(
     if weighting == "softmax":
         return softmax_attention(query, key, value)
     return hspa_attention(query, key, value, width=width)
+
+
+def spread(query: Tensor, key: Tensor, value: Tensor, weighting: Weighting) -> Tensor:
+    """Let each key weigh the queries, where ``attend`` lets each query weigh the keys.
+
+    A value goes to all queries, in shares that sum to 1 over the queries: softmax over the other
+    dimension of the scores, as RNAN's program computes it. In memory linear in N and in M, in
+    training too: scores are computed again for the gradient.
+
+    Args:
+        query: [B, N, C].
+        key: [B, M, C].
+        value: [B, M, D].
+        weighting: "softmax" or "soft-threshold" over the queries.
+
+    Returns:
+        [B, N, D].
+
+    Raises:
+        UsageError: unknown weighting.
+    """
+    _check(weighting)
+    step = max(1, _SCORES // (query.shape[0] * query.shape[1]))
+
+    def part(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        return weigh(query @ key.transpose(1, 2), weighting, dim=1) @ value
+
+    if step >= key.shape[1]:
+        return part(query, key, value)
+    out = query.new_zeros(())
+    for keys, values in zip(key.split(step, dim=1), value.split(step, dim=1), strict=True):
+        out = out + recomputed(part, query, keys, values)
+    return out
+
+
+def recomputed(function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
+    """Call a function of tensors; nothing inside it is kept for the gradient."""
+    if not torch.is_grad_enabled():
+        return function(*inputs)
+    return cast(Tensor, checkpoint(function, *inputs, use_reentrant=False))
 
 
 def _check(weighting: str) -> None:

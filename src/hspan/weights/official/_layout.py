@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -75,6 +76,22 @@ def require(title: str, tensors: Mapping[str, Tensor], *keys: str) -> None:
         raise WeightsError(f"an official {title} checkpoint without {', '.join(missing)}")
 
 
+def upsampler_scale(title: str, tensors: Mapping[str, Tensor], stem: str) -> int:
+    """The scale of a sub-pixel upsampler: a step of r has r² times as many channels out as in.
+
+    Args:
+        title: the program's network, for messages.
+        tensors: under the program's names.
+        stem: of the upsampler's keys, as ``tail.0``; one number for each layer follows.
+    """
+    require(title, tensors, f"{stem}.0.weight")
+    scale = 1
+    for layer in numbers(tensors, rf"{re.escape(stem)}\.(\d+)\.weight"):
+        outputs, inputs = tensors[f"{stem}.{layer}.weight"].shape[:2]
+        scale *= math.isqrt(outputs // inputs)
+    return scale
+
+
 def rgb_range(
     title: str, tensors: Mapping[str, Tensor], mean: tuple[float, float, float] = DIV2K_MEAN
 ) -> float:
@@ -127,3 +144,21 @@ def fold_range(
     for key in (f"{tail}.weight", f"{tail}.bias"):
         if key in tensors:
             tensors[key] = tensors[key] / value_range
+
+
+def fold_stored_range(title: str, tensors: dict[str, Tensor], head: str, tail: str) -> None:
+    """Make a network of [0, R] one of [0, 1], in place, where its mean shifts were trained.
+
+    R is 1 or 255, whichever the shifts' order of magnitude tells; they are divided by it.
+
+    Args:
+        title: the program's network, for messages.
+        tensors: under the program's names.
+        head: stem of the first convolution's keys.
+        tail: stem of the last convolution's keys.
+    """
+    require(title, tensors, "sub_mean.bias", "add_mean.bias")
+    value_range = 255.0 if float(tensors["sub_mean.bias"].abs().max()) > 16 else 1.0
+    for key in ("sub_mean.bias", "add_mean.bias"):
+        tensors[key] = tensors[key] / value_range
+    fold_range(title, tensors, value_range, head, tail)
