@@ -1,8 +1,8 @@
 """Channel attention and the residual blocks that are built with it (RCAN, 2018).
 
-Eqs. (7)-(9)    ChannelAttention               statistic of each channel, two layers, a gate
-Eq. (13)        ResidualChannelAttentionBlock  two convolutions and the attention beside a skip
-Eq. (6)         ResidualGroup                  blocks and a convolution beside a short skip
+Section 3.2  ResidualGroup                  blocks and a convolution beside a short skip
+Section 3.3  ChannelAttention               mean of each channel, two layers, a gate
+Section 3.4  ResidualChannelAttentionBlock  two convolutions and the attention beside a skip
 """
 
 from collections.abc import Iterable

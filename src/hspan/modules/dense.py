@@ -1,7 +1,7 @@
-"""Densely connected blocks (RDN, 2018).
+"""Densely connected blocks (RDN, 2018, Section 3.2).
 
-Eq. (5)         DenseLayer          sees the block's input and all layers before it
-Eqs. (6), (7)   ResidualDenseBlock  dense layers, local feature fusion, local residual
+DenseLayer          contiguous memory: sees the block's input and all layers before it
+ResidualDenseBlock  dense layers, local feature fusion, local residual learning
 """
 
 import torch

@@ -9,14 +9,32 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+from hspan.weights.official._fsrcnn import FSRCNN_MATLAB, FSRCNN_PORT
 from hspan.weights.official._hspan import HSPAN_LAYOUT
+from hspan.weights.official._ircnn import IRCNN_LAYOUT
+from hspan.weights.official._lapsrn import LAPSRN_MATLAB, LAPSRN_PORT
 from hspan.weights.official._layout import OfficialLayout
+from hspan.weights.official._memnet import MEMNET_LAYOUT
 from hspan.weights.official._nlsn import ENLCN_LAYOUT, NLSN_LAYOUT
 from hspan.weights.official._rnan import RNAN_LAYOUT
 from hspan.weights.official._san import SAN_LAYOUT
+from hspan.weights.official._srcnn import SRCNN_MATLAB, SRCNN_PORT
+from hspan.weights.official._srmd import SRMD_LAYOUT
+from hspan.weights.official._vdsr import VDSR_MATLAB, VDSR_PORT
 
 OFFICIAL: tuple[OfficialLayout, ...] = (
     HSPAN_LAYOUT,
+    SRCNN_MATLAB,
+    SRCNN_PORT,
+    FSRCNN_MATLAB,
+    FSRCNN_PORT,
+    VDSR_MATLAB,
+    VDSR_PORT,
+    IRCNN_LAYOUT,
+    LAPSRN_MATLAB,
+    LAPSRN_PORT,
+    MEMNET_LAYOUT,
+    SRMD_LAYOUT,
     NLSN_LAYOUT,
     ENLCN_LAYOUT,
     SAN_LAYOUT,

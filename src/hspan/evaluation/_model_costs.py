@@ -1,0 +1,95 @@
+"""What every network costs and sees: measured once, kept with the package.
+
+``measured/models.json`` is written by ``benchmarks/model_costs.py``; a test counts anew.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cache
+from importlib.resources import files
+from types import MappingProxyType
+from typing import Any
+
+import torch
+
+from hspan.errors import UsageError
+from hspan.evaluation._multiply_adds import MultiplyAdds, count_multiply_adds, lr_size
+from hspan.evaluation._receptive_field import receptive_field
+from hspan.models import create_model
+
+SCALES = (2, 3, 4)
+# Columns after which a network repeats itself: the side of its windows.
+_PERIODS = {"swinir": 8, "swinir-light": 8}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelCost:
+    """One network at one scale, with its default settings.
+
+    Attributes:
+        parameters: trainable.
+        multiply_adds: of one image whose SR image has at least 1280×720 pixels.
+        receptive_field: columns of LR pixels that a column of SR pixels depends on; None is global.
+    """
+
+    parameters: int
+    multiply_adds: MultiplyAdds
+    receptive_field: int | None
+
+
+def model_costs(name: str) -> Mapping[int, ModelCost]:
+    """What a network of the registry costs, by scale; without the scales that it lacks."""
+    return _stored().get(name, MappingProxyType({}))
+
+
+def count_costs(name: str, scale: int) -> tuple[int, MultiplyAdds] | None:
+    """Count a network's trainable parameters and multiply-adds; None if it has no such scale."""
+    try:
+        with torch.device("meta"):  # counts without allocating
+            network = create_model(name, scale=scale)
+    except UsageError:
+        return None
+    parameters = sum(p.numel() for p in network.parameters() if p.requires_grad)
+    return parameters, count_multiply_adds(network, *lr_size(scale))
+
+
+def measure_costs(name: str) -> dict[int, ModelCost]:
+    """Count a network's costs and measure its receptive field, at every scale that it has."""
+    costs: dict[int, ModelCost] = {}
+    for scale in SCALES:
+        counted = count_costs(name, scale)
+        if counted is None:
+            continue
+        field = None
+        if all(cost.receptive_field is not None for cost in costs.values()):
+            torch.manual_seed(0)
+            period = _PERIODS.get(name, 1)
+            network = create_model(name, scale=scale).eval()
+            field = receptive_field(network, scale, period=period, rows=max(8, 2 * period))
+        costs[scale] = ModelCost(
+            parameters=counted[0], multiply_adds=counted[1], receptive_field=field
+        )
+    return costs
+
+
+def costs_to_json(costs: Mapping[int, ModelCost]) -> dict[str, Any]:
+    """Plain values, by scale."""
+    return {str(scale): asdict(cost) for scale, cost in costs.items()}
+
+
+@cache
+def _stored() -> dict[str, Mapping[int, ModelCost]]:
+    source = files("hspan.evaluation") / "measured" / "models.json"
+    content = json.loads(source.read_text(encoding="utf-8"))
+    return {
+        name: MappingProxyType({int(scale): _cost(cost) for scale, cost in costs.items()})
+        for name, costs in content.items()
+    }
+
+
+def _cost(entry: dict[str, Any]) -> ModelCost:
+    counted = MultiplyAdds(**entry["multiply_adds"])
+    return ModelCost(**{**entry, "multiply_adds": counted})
