@@ -18,7 +18,7 @@ import torch
 from hspan.errors import UsageError
 from hspan.evaluation._multiply_adds import MultiplyAdds, count_multiply_adds, lr_size
 from hspan.evaluation._receptive_field import receptive_field
-from hspan.models import create_model
+from hspan.models import create_model, network_entry
 
 SCALES = (2, 3, 4)
 # Columns after which a network repeats itself: the side of its windows.
@@ -47,6 +47,7 @@ def model_costs(name: str) -> Mapping[int, ModelCost]:
 
 def count_costs(name: str, scale: int) -> tuple[int, MultiplyAdds] | None:
     """Count a network's trainable parameters and multiply-adds; None if it has no such scale."""
+    network_entry(name)  # raises for an unknown name
     try:
         with torch.device("meta"):  # counts without allocating
             network = create_model(name, scale=scale)
@@ -91,5 +92,8 @@ def _stored() -> dict[str, Mapping[int, ModelCost]]:
 
 
 def _cost(entry: dict[str, Any]) -> ModelCost:
-    counted = MultiplyAdds(**entry["multiply_adds"])
-    return ModelCost(**{**entry, "multiply_adds": counted})
+    return ModelCost(
+        parameters=entry["parameters"],
+        multiply_adds=MultiplyAdds(**entry["multiply_adds"]),
+        receptive_field=entry["receptive_field"],
+    )
