@@ -9,10 +9,27 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+from hspan.weights.official._dbpn import DBPN_LAYOUT
+from hspan.weights.official._drln import DRLN_LAYOUT
+from hspan.weights.official._edsr import EDSR_LAYOUT
 from hspan.weights.official._hspan import HSPAN_LAYOUT
 from hspan.weights.official._layout import OfficialLayout
+from hspan.weights.official._oisr import OISR_LAYOUT
+from hspan.weights.official._rcan import HAN_LAYOUT, RCAN_LAYOUT
+from hspan.weights.official._rdn import RDN_LAYOUT
+from hspan.weights.official._swinir import SWINIR_LAYOUT
 
-OFFICIAL: tuple[OfficialLayout, ...] = (HSPAN_LAYOUT,)
+OFFICIAL: tuple[OfficialLayout, ...] = (
+    HSPAN_LAYOUT,
+    EDSR_LAYOUT,
+    DBPN_LAYOUT,
+    RDN_LAYOUT,
+    RCAN_LAYOUT,
+    OISR_LAYOUT,
+    DRLN_LAYOUT,
+    HAN_LAYOUT,
+    SWINIR_LAYOUT,
+)
 
 
 def recognise(tensors: Mapping[str, Tensor]) -> OfficialLayout | None:
