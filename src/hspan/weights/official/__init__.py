@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+from hspan.weights.official._csnln import CSNLN_LAYOUT
 from hspan.weights.official._fsrcnn import FSRCNN_MATLAB, FSRCNN_PORT
 from hspan.weights.official._hspan import HSPAN_LAYOUT
 from hspan.weights.official._ircnn import IRCNN_LAYOUT
@@ -39,6 +40,7 @@ OFFICIAL: tuple[OfficialLayout, ...] = (
     ENLCN_LAYOUT,
     SAN_LAYOUT,
     RNAN_LAYOUT,
+    CSNLN_LAYOUT,
 )
 
 
