@@ -1,6 +1,7 @@
 """Networks, one file each, and the registry that builds them by name."""
 
 from hspan.models.bicubic import Bicubic, BicubicConfig
+from hspan.models.csnln import CSNLN, CSNLNConfig
 from hspan.models.dbpn import DBPN, DBPNConfig
 from hspan.models.drln import DRLN, DRLNConfig
 from hspan.models.edsr import EDSR, EDSRConfig
@@ -46,6 +47,7 @@ from hspan.models.swinir import SwinIR, SwinIRConfig
 from hspan.models.vdsr import VDSR, VDSRConfig
 
 __all__ = [
+    "CSNLN",
     "DBPN",
     "DRLN",
     "EDSR",
@@ -67,6 +69,7 @@ __all__ = [
     "VDSR",
     "Bicubic",
     "BicubicConfig",
+    "CSNLNConfig",
     "DBPNConfig",
     "DRLNConfig",
     "EDSRConfig",

@@ -8,6 +8,7 @@ from torch import nn
 
 from hspan.errors import UsageError
 from hspan.models.bicubic import Bicubic, BicubicConfig
+from hspan.models.csnln import CSNLN, CSNLNConfig
 from hspan.models.dbpn import DBPN, DBPNConfig
 from hspan.models.drln import DRLN, DRLNConfig
 from hspan.models.edsr import EDSR, EDSRConfig
@@ -162,6 +163,7 @@ MODELS: dict[str, ModelEntry] = {
     ),
     "san": ModelEntry(SANConfig, SAN, "Second-order attention network", 2019),
     "rnan": ModelEntry(RNANConfig, RNAN, "Residual non-local attention network", 2019),
+    "csnln": ModelEntry(CSNLNConfig, CSNLN, "Cross-scale non-local network", 2020),
     "nlsn": ModelEntry(NLSNConfig, NLSN, "Non-local sparse network", 2021),
     "enlcn": ModelEntry(ENLCNConfig, ENLCN, "Efficient non-local contrastive network", 2022),
 }

@@ -29,9 +29,9 @@ class _NonLocal(nn.Module):
             raise UsageError(f"patch must be at least 1, got {patch}")
         self.residual_scale = residual_scale
         self.patch = patch
-        self.query = _embedding(channels, channels // reduction)
-        self.key = _embedding(channels, channels // reduction)
-        self.value = _embedding(channels, channels)
+        self.query = embedding(channels, channels // reduction)
+        self.key = embedding(channels, channels // reduction)
+        self.value = embedding(channels, channels)
 
     def tokens(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Embed features as sequences.
@@ -59,16 +59,21 @@ class _NonLocal(nn.Module):
         return x.flatten(2).transpose(1, 2)  # [B, N, C]
 
     def _add(self, x: Tensor, mixed: Tensor) -> Tensor:
-        """Lay tokens [B, N, C·patch²] out as an image again and add them to x [B, C, H, W]."""
+        """Add tokens [B, N, C·patch²] to x [B, C, H, W], as an image again."""
+        return x + self.residual_scale * self._image(x, mixed)
+
+    def _image(self, x: Tensor, mixed: Tensor) -> Tensor:
+        """Lay tokens [B, N, C·patch²] out as an image of the shape of x."""
         height, width = x.shape[-2:]
         rows, columns = -(-height // self.patch), -(-width // self.patch)
         out = mixed.transpose(1, 2).unflatten(2, (rows, columns))
         if self.patch > 1:
             out = F.pixel_shuffle(out, self.patch)[..., :height, :width]
-        return x + self.residual_scale * out
+        return out
 
 
-def _embedding(channels: int, out_channels: int) -> nn.Sequential:
+def embedding(channels: int, out_channels: int) -> nn.Sequential:
+    """A 1×1 convolution and a PReLU of one slope."""
     return nn.Sequential(nn.Conv2d(channels, out_channels, 1), nn.PReLU())
 
 
@@ -169,3 +174,22 @@ class NLA(_NonLocal):
             f"samples={self.samples}, residual_scale={self.residual_scale}, patch={self.patch}, "
             f"weighting={self.weighting!r}"
         )
+
+
+class InScaleAttention(NLA):
+    """NLA without its skip connection, for networks that combine it with others themselves.
+
+    Args:
+        channels: C of the features.
+        reduction: C / reduction channels for query and key.
+        applications: how often a forward pass of the network applies it.
+    """
+
+    def __init__(self, channels: int, reduction: int = 2, applications: int = 1) -> None:
+        super().__init__(channels, reduction)
+        self.applications = applications
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [B, C, H, W] to the same shape."""
+        query, key, value = self.tokens(x)
+        return self._image(x, attend(query, key, value, self.weighting, width=x.shape[-1]))

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+from hspan.weights.official._csnln import CSNLN_LAYOUT
 from hspan.weights.official._dbpn import DBPN_LAYOUT
 from hspan.weights.official._drln import DRLN_LAYOUT
 from hspan.weights.official._edsr import EDSR_LAYOUT
@@ -54,6 +55,7 @@ OFFICIAL: tuple[OfficialLayout, ...] = (
     DRLN_LAYOUT,
     HAN_LAYOUT,
     SWINIR_LAYOUT,
+    CSNLN_LAYOUT,
 )
 
 
