@@ -4,8 +4,15 @@ import pytest
 
 from hspan import UsageError
 from hspan.evaluation import count_multiply_adds, model_costs
-from hspan.evaluation._model_costs import _GLOBAL, build_on_meta, count_parameters, count_patch
+from hspan.evaluation._model_costs import (
+    build_on_meta,
+    count_parameters,
+    count_patch,
+    measure_field,
+)
 from hspan.models import MODELS, PAPERS
+
+GLOBAL = set("hspan hspan-s hspan-light rcan han drln san rnan ignn csnln nlsn enlcn".split())
 
 
 def test_every_network_has_its_costs_and_its_paper():
@@ -35,8 +42,14 @@ def test_work_of_the_whole_image(name):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_receptive_fields(name):
+    """Global where a network attends to the whole image or pools channels over it."""
     fields = {cost.receptive_field for cost in model_costs(name).values()}
-    assert (fields == {None}) == (name in _GLOBAL)
+    assert (fields == {None}) == (name in GLOBAL)
+
+
+@pytest.mark.parametrize("name", ["fsrcnn", "edsr-baseline", "hspan-light"])
+def test_receptive_fields_measured(name):
+    assert measure_field(name, 2) == model_costs(name)[2].receptive_field
 
 
 def test_unknown_network():
