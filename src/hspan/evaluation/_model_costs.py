@@ -14,13 +14,20 @@ from types import MappingProxyType
 from typing import Any
 
 import torch
+from torch import nn
 
 from hspan.errors import UsageError
 from hspan.evaluation._multiply_adds import MultiplyAdds, count_multiply_adds, lr_size
 from hspan.evaluation._receptive_field import receptive_field
-from hspan.models import create_model
+from hspan.models import create_model, network_entry
 
 SCALES = (2, 3, 4)
+_PATCH = 48  # LR pixels per side, as the paper trains (Section IV-A)
+# Networks that attend to the whole image, or pool channels over it, by design: that they reach over
+# a narrow one is proof enough, where others are followed until their field ends.
+_GLOBAL = frozenset(
+    "hspan hspan-s hspan-light rcan han drln san rnan ignn csnln nlsn enlcn".split()
+)
 # Columns after which a network repeats itself: the side of its windows.
 _PERIODS = {"swinir": 8, "swinir-light": 8}
 
@@ -32,11 +39,13 @@ class ModelCost:
     Attributes:
         parameters: trainable.
         multiply_adds: of one image whose SR image has at least 1280×720 pixels.
+        patch_multiply_adds: of one training patch of 48×48 LR pixels, all together.
         receptive_field: columns of LR pixels that a column of SR pixels depends on; None is global.
     """
 
     parameters: int
     multiply_adds: MultiplyAdds
+    patch_multiply_adds: int
     receptive_field: int | None
 
 
@@ -45,32 +54,50 @@ def model_costs(name: str) -> Mapping[int, ModelCost]:
     return _stored().get(name, MappingProxyType({}))
 
 
-def count_costs(name: str, scale: int) -> tuple[int, MultiplyAdds] | None:
-    """Count a network's trainable parameters and multiply-adds; None if it has no such scale."""
+def build_on_meta(name: str, scale: int) -> nn.Module | None:
+    """A network without values, for counting; None if it has no such scale."""
+    network_entry(name)  # raises for an unknown name
     try:
-        with torch.device("meta"):  # counts without allocating
-            network = create_model(name, scale=scale)
+        with torch.device("meta"):
+            return create_model(name, scale=scale)
     except UsageError:
         return None
-    parameters = sum(p.numel() for p in network.parameters() if p.requires_grad)
-    return parameters, count_multiply_adds(network, *lr_size(scale))
+
+
+def count_parameters(network: nn.Module) -> int:
+    """Trainable parameters."""
+    return sum(p.numel() for p in network.parameters() if p.requires_grad)
+
+
+def count_patch(network: nn.Module) -> int:
+    """Multiply-adds of one training patch."""
+    return count_multiply_adds(network, _PATCH, _PATCH).total
 
 
 def measure_costs(name: str) -> dict[int, ModelCost]:
     """Count a network's costs and measure its receptive field, at every scale that it has."""
     costs: dict[int, ModelCost] = {}
     for scale in SCALES:
-        counted = count_costs(name, scale)
-        if counted is None:
+        skeleton = build_on_meta(name, scale)
+        if skeleton is None:
             continue
         field = None
         if all(cost.receptive_field is not None for cost in costs.values()):
             torch.manual_seed(0)
             period = _PERIODS.get(name, 1)
             network = create_model(name, scale=scale).eval()
-            field = receptive_field(network, scale, period=period, rows=max(8, 2 * period))
+            field = receptive_field(
+                network,
+                scale,
+                period=period,
+                rows=max(8, 2 * period),
+                limit=128 if name in _GLOBAL else 1024,
+            )
         costs[scale] = ModelCost(
-            parameters=counted[0], multiply_adds=counted[1], receptive_field=field
+            parameters=count_parameters(skeleton),
+            multiply_adds=count_multiply_adds(skeleton, *lr_size(scale)),
+            patch_multiply_adds=count_patch(skeleton),
+            receptive_field=field,
         )
     return costs
 
@@ -91,5 +118,9 @@ def _stored() -> dict[str, Mapping[int, ModelCost]]:
 
 
 def _cost(entry: dict[str, Any]) -> ModelCost:
-    counted = MultiplyAdds(**entry["multiply_adds"])
-    return ModelCost(**{**entry, "multiply_adds": counted})
+    return ModelCost(
+        parameters=entry["parameters"],
+        multiply_adds=MultiplyAdds(**entry["multiply_adds"]),
+        patch_multiply_adds=entry["patch_multiply_adds"],
+        receptive_field=entry["receptive_field"],
+    )

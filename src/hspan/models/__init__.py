@@ -15,6 +15,7 @@ from hspan.models.lapsrn import LapSRN, LapSRNConfig
 from hspan.models.memnet import MemNet, MemNetConfig
 from hspan.models.nlsn import NLSN, NLSNConfig
 from hspan.models.oisr import OISR, OISRConfig
+from hspan.models.papers import PAPERS, Paper
 from hspan.models.rcan import RCAN, RCANConfig
 from hspan.models.rdn import RDN, RDNConfig
 from hspan.models.registry import (
@@ -58,6 +59,7 @@ __all__ = [
     "MODELS",
     "NLSN",
     "OISR",
+    "PAPERS",
     "RCAN",
     "RDN",
     "RNAN",
@@ -87,6 +89,7 @@ __all__ = [
     "ModelEntry",
     "NLSNConfig",
     "OISRConfig",
+    "Paper",
     "RCANConfig",
     "RDNConfig",
     "RNANConfig",

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hspan.models._checks import check_choice, check_positive, check_scale
+from hspan.models._checks import check_positive, check_scale
 from hspan.modules import BicubicResize, luma, replace_luma
-from hspan.modules.convolutions import Padding, carry
+from hspan.modules.convolutions import carry
 
 _SIDE = 9  # of the transposed convolution
 
@@ -35,8 +35,9 @@ class FSRCNNConfig:
         num_mappings: m.
         channel_slopes: a PReLU slope for every channel, as in a widespread PyTorch port; the
             authors have one for every layer.
-        padding: what lies outside the image: "zeros" in PyTorch ports, "replicate" in the
-            authors' MATLAB program.
+        matlab: as in the authors' MATLAB program: the image's border is repeated outside it
+            instead of zeros, and the ×3 network, which was trained to put its output one pixel
+            above and left of where it belongs, gets it moved.
     """
 
     scale: int = 2
@@ -44,12 +45,11 @@ class FSRCNNConfig:
     inner_channels: int = 12
     num_mappings: int = 4
     channel_slopes: bool = False
-    padding: Padding = "zeros"
+    matlab: bool = False
 
     def __post_init__(self) -> None:
         """Check the ranges."""
         check_scale(self.scale)
-        check_choice("padding", self.padding, ("zeros", "replicate"))
         check_positive(
             channels=self.channels,
             inner_channels=self.inner_channels,
@@ -75,21 +75,28 @@ class FSRCNN(nn.Module):
             *(self._layer(narrow, narrow, 3) for _ in range(config.num_mappings))
         )
         self.expand = self._layer(narrow, wide, 1)
-        # A replicated border of one pixel at LR size is cut off again at HR size.
-        border = config.scale if config.padding == "replicate" else 0
+        move = int(config.matlab and config.scale == 3)
+        # The border of one pixel at LR size that is repeated is cut off again at HR size.
+        border = config.scale * config.matlab
         self.deconv = nn.ConvTranspose2d(
             wide,
             1,
             _SIDE,
             stride=config.scale,
-            padding=_SIDE // 2 + border,
-            output_padding=config.scale - 1,
+            padding=_SIDE // 2 + border - move,
+            output_padding=config.scale - 1 - 2 * move,
         )
         _bilinear(self.deconv)
 
     def _layer(self, inputs: int, outputs: int, side: int) -> nn.Sequential:
         c = self.config
-        conv = nn.Conv2d(inputs, outputs, side, padding=side // 2, padding_mode=c.padding)
+        conv = nn.Conv2d(
+            inputs,
+            outputs,
+            side,
+            padding=side // 2,
+            padding_mode="replicate" if c.matlab else "zeros",
+        )
         carry(conv, spread=0.1)
         return nn.Sequential(conv, nn.PReLU(outputs if c.channel_slopes else 1))
 
@@ -103,7 +110,7 @@ class FSRCNN(nn.Module):
             [B, 3, scale·H, scale·W], RGB, not clipped.
         """
         features = self.expand(self.mapping(self.shrink(self.extract(luma(x)))))
-        if self.config.padding == "replicate":
+        if self.config.matlab:
             features = F.pad(features, (1, 1, 1, 1), mode="replicate")
         return replace_luma(self.enlarge(x), self.deconv(features))
 

@@ -19,6 +19,7 @@ class Paper:
 _HSPAN = Paper("High-similarity-pass attention for single image super-resolution", "IEEE TIP")
 _DBPN = Paper("Deep back-projection networks for super-resolution", "CVPR")
 _EDSR = Paper("Enhanced deep residual networks for single image super-resolution", "CVPR workshops")
+_MEMNET = Paper("MemNet: A persistent memory network for image restoration", "ICCV")
 _OISR = Paper("ODE-inspired network design for single image super-resolution", "CVPR")
 _SRMD = Paper(
     "Learning a single convolutional super-resolution network for multiple degradations", "CVPR"
@@ -41,7 +42,8 @@ PAPERS: dict[str, Paper] = {
     "lapsrn": Paper(
         "Deep Laplacian pyramid networks for fast and accurate super-resolution", "CVPR"
     ),
-    "memnet": Paper("MemNet: A persistent memory network for image restoration", "ICCV"),
+    "memnet": _MEMNET,
+    "memnet-shared": _MEMNET,
     "srmd": _SRMD,
     "srmdnf": _SRMD,
     "edsr": _EDSR,

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hspan.errors import UsageError
+from hspan.modules.precision import without_autocast
 
 _SHARPNESS = 6.0
 _NORM_FLOOR = 5e-5  # embeddings shorter than this aren't stretched to the sphere (code)
@@ -67,7 +68,7 @@ class KernelAttention(nn.Module):
         key = self._features(self.key(x))
         value = self.value(x).flatten(2).transpose(1, 2).to(query.dtype)  # [B, L, C]
         # Exponentials and their sums in float32, whatever the convolutions run in.
-        with torch.autocast(x.device.type, enabled=False):
+        with without_autocast(x):
             total = query @ key.sum(dim=1).unsqueeze(-1)  # [B, L, 1]
             mixed = query @ (key.transpose(1, 2) @ value) / total
         return x + self.residual_scale * mixed.transpose(1, 2).view_as(x).to(x.dtype)
@@ -76,7 +77,7 @@ class KernelAttention(nn.Module):
         rows = embedded.flatten(2).transpose(1, 2)  # [B, L, E]
         rows = rows.to(torch.promote_types(rows.dtype, torch.float32))
         rows = F.normalize(rows, dim=-1, eps=_NORM_FLOOR) * _SHARPNESS**0.5
-        with torch.autocast(rows.device.type, enabled=False):
+        with without_autocast(rows):
             exponent = rows @ self.projection_matrix.t().to(rows.dtype)
         exponent = exponent - rows.square().sum(dim=-1, keepdim=True) / 2
         return exponent.exp() + _FEATURE_FLOOR

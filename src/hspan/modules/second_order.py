@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from hspan.modules.channel_attention import ChannelAttention
+from hspan.modules.precision import without_autocast
 
 _STEPS = 5  # of the Newton-Schulz iteration (Section 3.3)
 _LARGEST = 1000  # rows and columns in the middle that the covariance is taken of (code)
@@ -25,7 +26,7 @@ class SecondOrderAttention(ChannelAttention):
     def forward(self, x: Tensor) -> Tensor:
         """Map [B, C, H, W] to the same shape."""
         # In float32 at least: under autocast the products of the iteration would lose the root.
-        with torch.autocast(x.device.type, enabled=False):
+        with without_autocast(x):
             root = _square_root(_covariance(x.to(torch.promote_types(x.dtype, torch.float32))))
         statistic = root.mean(dim=1)[..., None, None].to(x.dtype)  # [B, C, 1, 1]
         return x * self.expand(self.reduce(statistic).relu()).sigmoid()

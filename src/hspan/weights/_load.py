@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import fields
 from os import PathLike
 from pathlib import Path
 from typing import Any, cast
@@ -101,11 +102,11 @@ def _filled(
         if content_hash(tensors) != header.get("hspan.hash"):
             raise WeightsError(f"{source} is damaged: its weights don't have the hash it names")
     elif (layout := recognise(tensors)) is not None:
-        stored_name = name if name in layout.names else layout.names[0]
         try:
             stored, tensors = layout.config(tensors), layout.convert(tensors)
         except WeightsError as error:
             raise WeightsError(f"{source}: {error}") from error
+        stored_name = name if name in layout.names else _published_name(layout.names, stored)
     elif name is not None:
         stored_name, stored = name, {} if scale is None else {"scale": scale}
     else:
@@ -131,6 +132,16 @@ def _filled(
             raise WeightsError(f"{source}: {error}") from error
     _fill(network, tensors, f"{source} doesn't fit {stored_name} ×{_scale_of(network)}")
     return network
+
+
+def _published_name(names: tuple[str, ...], stored: Mapping[str, Any]) -> str:
+    """Which of the names has these published settings; the first if none has."""
+    for name in names:
+        entry = network_entry(name)
+        published = {f.name: f.default for f in fields(entry.config)} | entry.defaults
+        if all(published[key] == value for key, value in stored.items() if key != "scale"):
+            return name
+    return names[0]
 
 
 def _stored(header: Mapping[str, str], key: str, source: str) -> dict[str, Any]:

@@ -18,7 +18,7 @@ def _matlab_config(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
         "inner_channels": tensors["weights_conv.1"].shape[2],
         "num_mappings": len(numbers(tensors, r"weights_conv\.(\d+)")) - 4,
         "channel_slopes": False,
-        "padding": "replicate",
+        "matlab": True,
     }
 
 
@@ -67,7 +67,7 @@ def _port_config(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
         "inner_channels": converted["shrink.0.weight"].shape[0],
         "num_mappings": len(numbers(converted, r"mapping\.(\d+)\.0\.weight")),
         "channel_slopes": converted["extract.1.weight"].numel() > 1,
-        "padding": "zeros",
+        "matlab": False,
     }
 
 

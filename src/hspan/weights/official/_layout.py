@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -54,11 +55,17 @@ def renamed(key: str, table: Mapping[str, str]) -> str:
             letters stand for numbers, which are carried over.
     """
     stem, _, parameter = key.rpartition(".")
+    if stem in table:
+        return f"{table[stem]}.{parameter}"
     for official, ours in table.items():
-        pattern = re.sub(r"\\\{(\w)\\\}", r"(?P<\1>\\d+)", re.escape(official))
-        if match := re.fullmatch(pattern, stem):
+        if match := _pattern(official).fullmatch(stem):
             return f"{ours.format(**match.groupdict())}.{parameter}"
     return key
+
+
+@cache
+def _pattern(official: str) -> re.Pattern[str]:
+    return re.compile(re.sub(r"\\\{(\w)\\\}", r"(?P<\1>\\d+)", re.escape(official)))
 
 
 def rename_all(tensors: Mapping[str, Tensor], table: Mapping[str, str]) -> dict[str, Tensor]:
