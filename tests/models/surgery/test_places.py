@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from hspan import HSPA, add_hspa, create_model, remove_hspa
+from hspan import HSPA, add_hspa, create_model, remove_hspa, replace_softmax, restore_softmax
+from hspan.modules import ReplaceableWeighting
+from hspan.modules.weighting import applications
 
 DOCUMENT = (Path(__file__).parents[3] / "docs" / "generality.md").read_text(encoding="utf-8")
 SMALL = {
