@@ -14,6 +14,7 @@ from hspan.models.hspan_light import HSPANLight, HSPANLightConfig
 from hspan.models.ircnn import IRCNN, IRCNNConfig
 from hspan.models.lapsrn import LapSRN, LapSRNConfig
 from hspan.models.memnet import MemNet, MemNetConfig
+from hspan.models.spmsr import SPMSR, SPMSRConfig
 from hspan.models.srcnn import SRCNN, SRCNNConfig
 from hspan.models.srmd import SRMD, SRMDConfig
 from hspan.models.vdsr import VDSR, VDSRConfig
@@ -59,6 +60,9 @@ MODELS: dict[str, ModelEntry] = {
     ),
     "bicubic": ModelEntry(
         BicubicConfig, Bicubic, "Cubic convolution, as MATLAB's imresize", 1981, any_scale=True
+    ),
+    "spmsr": ModelEntry(
+        SPMSRConfig, SPMSR, "Prediction between sparse representations of patches", 2014
     ),
     "srcnn": ModelEntry(SRCNNConfig, SRCNN, "Three convolutions on an enlarged image", 2014),
     "fsrcnn": ModelEntry(

@@ -121,7 +121,7 @@ def _filled(
     try:
         network = create_model(stored_name, **{**stored, **config})
     except UsageError as error:
-        if config or stored_name == name:
+        if config or scale is not None or stored_name == name:
             raise
         raise WeightsError(f"{source} was written by another version: {error}") from error
     _fill(network, tensors, f"{source} doesn't fit {stored_name} ×{_scale_of(network)}")
