@@ -26,6 +26,7 @@ from hspan.models.rcan import RCAN, RCANConfig
 from hspan.models.rdn import RDN, RDNConfig
 from hspan.models.rnan import RNAN, RNANConfig
 from hspan.models.san import SAN, SANConfig
+from hspan.models.spmsr import SPMSR, SPMSRConfig
 from hspan.models.srcnn import SRCNN, SRCNNConfig
 from hspan.models.srmd import SRMD, SRMDConfig
 from hspan.models.swinir import SwinIR, SwinIRConfig
@@ -132,6 +133,9 @@ MODELS: dict[str, ModelEntry] = {
     ),
     "bicubic": ModelEntry(
         BicubicConfig, Bicubic, "Cubic convolution, as MATLAB's imresize", 1981, any_scale=True
+    ),
+    "spmsr": ModelEntry(
+        SPMSRConfig, SPMSR, "Prediction between sparse representations of patches", 2014
     ),
     "srcnn": ModelEntry(SRCNNConfig, SRCNN, "Three convolutions on an enlarged image", 2014),
     "fsrcnn": ModelEntry(

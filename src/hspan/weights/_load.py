@@ -122,7 +122,7 @@ def _filled(
     try:
         network = create_model(stored_name, **{**stored, **config})
     except UsageError as error:
-        if config or stored_name == name:
+        if config or scale is not None or stored_name == name:
             raise
         raise WeightsError(f"{source} was written by another version: {error}") from error
     if "hspan.changes" in header:
