@@ -18,7 +18,7 @@ GLOBAL = set("hspan hspan-s hspan-light rcan han drln san rnan ignn csnln nlsn e
 def test_every_network_has_its_costs_and_its_paper():
     """A new network needs a row in models/papers.py, and a run of benchmarks/model_costs.py."""
     assert {name for name in MODELS if model_costs(name)} == set(MODELS)
-    assert set(PAPERS) == set(MODELS)
+    assert set(MODELS) <= set(PAPERS)
 
 
 @pytest.mark.parametrize("name", MODELS)
