@@ -8,18 +8,24 @@ from torch import Tensor, nn
 
 
 class ResidualBlock(nn.Module):
-    """Two 3×3 convolutions with a ReLU between them, and an identity skip.
+    """Two 3×3 convolutions with an activation between them, and an identity skip.
 
     Args:
         channels: C of the features.
         residual_scale: weight of the convolutions beside the input.
+        activation: stands between the convolutions; None is a ReLU.
     """
 
-    def __init__(self, channels: int, residual_scale: float = 1.0) -> None:
+    def __init__(
+        self,
+        channels: int,
+        residual_scale: float = 1.0,
+        activation: nn.Module | None = None,
+    ) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
-        self.activation = nn.ReLU(inplace=True)
+        self.activation = nn.ReLU(inplace=True) if activation is None else activation
         self.residual_scale = residual_scale
 
     def forward(self, x: Tensor) -> Tensor:

@@ -97,8 +97,16 @@ def softmax_attention(
     if backend != "auto":
         raise UsageError(f"softmax backend must be auto or reference, got {backend!r}")
     # One head: [B, 1, N, C]; fused kernels want the head and one dtype, and no scaling (Eq. 7).
-    q, k = query.to(value.dtype).unsqueeze(1), key.to(value.dtype).unsqueeze(1)
-    return F.scaled_dot_product_attention(q, k, value.unsqueeze(1), scale=1.0).squeeze(1)
+    q, k, v = (t.to(value.dtype).unsqueeze(1) for t in (query, key, value))
+    channels, depth = query.shape[2], value.shape[2]
+    if value.device.type == "cpu" and channels != depth:
+        # The fused kernel for processors wants one width; without it, all N×M weights would be
+        # held. Zeros change neither the scores nor the channels that are returned.
+        wide = max(channels, depth)
+        q, k = F.pad(q, (0, wide - channels)), F.pad(k, (0, wide - channels))
+        v = F.pad(v, (0, wide - depth))
+    out = F.scaled_dot_product_attention(q, k, v, scale=1.0)
+    return out[..., :depth].squeeze(1)
 
 
 def attention_support(

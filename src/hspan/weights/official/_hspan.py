@@ -6,7 +6,6 @@ convolutions our network computes the same function from [0, 1] to [0, 1].
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -21,6 +20,7 @@ from hspan.weights.official._layout import (
     renamed,
     require,
     rgb_range,
+    upsampler_scale,
 )
 
 _TITLE = "HSPAN"
@@ -51,10 +51,8 @@ def _hspan_config(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     attending = numbers(tensors, r"body\.(\d+)\.body\.\d+\.conv_match1\.0\.weight")
     blocks = numbers(tensors, r"body\.\d+\.body\.(\d+)\.body\.0\.weight")
     query = next(t for k, t in tensors.items() if k.endswith("conv_match1.0.weight"))
-    steps = numbers(tensors, r"tail\.0\.(\d+)\.weight")
-    step = math.isqrt(tensors["tail.0.0.weight"].shape[0] // channels)
     return {
-        "scale": step ** len(steps),
+        "scale": upsampler_scale(_TITLE, tensors, "tail.0"),
         "channels": channels,
         "num_modules": len(modules),
         "num_blocks": len(blocks),

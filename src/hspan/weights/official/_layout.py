@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -53,11 +55,22 @@ def renamed(key: str, table: Mapping[str, str]) -> str:
             letters stand for numbers, which are carried over.
     """
     stem, _, parameter = key.rpartition(".")
+    if stem in table:
+        return f"{table[stem]}.{parameter}"
     for official, ours in table.items():
-        pattern = re.sub(r"\\\{(\w)\\\}", r"(?P<\1>\\d+)", re.escape(official))
-        if match := re.fullmatch(pattern, stem):
+        if match := _pattern(official).fullmatch(stem):
             return f"{ours.format(**match.groupdict())}.{parameter}"
     return key
+
+
+@cache
+def _pattern(official: str) -> re.Pattern[str]:
+    return re.compile(re.sub(r"\\\{(\w)\\\}", r"(?P<\1>\\d+)", re.escape(official)))
+
+
+def rename_all(tensors: Mapping[str, Tensor], table: Mapping[str, str]) -> dict[str, Tensor]:
+    """All tensors in float32 under our names; those that no entry fits keep theirs."""
+    return {renamed(key, table): tensor.float() for key, tensor in tensors.items()}
 
 
 def numbers(keys: Iterable[str], pattern: str) -> set[int]:
@@ -73,6 +86,22 @@ def require(title: str, tensors: Mapping[str, Tensor], *keys: str) -> None:
     """
     if missing := [key for key in keys if key not in tensors]:
         raise WeightsError(f"an official {title} checkpoint without {', '.join(missing)}")
+
+
+def upsampler_scale(title: str, tensors: Mapping[str, Tensor], stem: str) -> int:
+    """The scale of a sub-pixel upsampler: a step of r has r² times as many channels out as in.
+
+    Args:
+        title: the program's network, for messages.
+        tensors: under the program's names.
+        stem: of the upsampler's keys, as ``tail.0``; one number for each layer follows.
+    """
+    require(title, tensors, f"{stem}.0.weight")
+    scale = 1
+    for layer in numbers(tensors, rf"{re.escape(stem)}\.(\d+)\.weight"):
+        outputs, inputs = tensors[f"{stem}.{layer}.weight"].shape[:2]
+        scale *= math.isqrt(outputs // inputs)
+    return scale
 
 
 def rgb_range(
@@ -127,3 +156,19 @@ def fold_range(
     for key in (f"{tail}.weight", f"{tail}.bias"):
         if key in tensors:
             tensors[key] = tensors[key] / value_range
+
+
+def fold_stored_range(title: str, tensors: dict[str, Tensor]) -> None:
+    """Make a network of [0, R] with stored mean shifts one of [0, 1], in place, under our names.
+
+    The shifts stay what training made of them; only their biases shrink. R is 255 where they are
+    of that size, and 1 otherwise.
+    """
+    shifts = ("subtract_mean.bias", "add_mean.bias")
+    require(title, tensors, *shifts)
+    # Fresh shifts are 0.43 on average at R = 1 and 109.7 at R = 255; 6.9 is halfway, in ratio.
+    if max(float(tensors[key].abs().mean()) for key in shifts) < 6.9:
+        return
+    for key in shifts:
+        tensors[key] = tensors[key] / 255
+    fold_range(title, tensors, 255, "head", "tail")
