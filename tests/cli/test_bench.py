@@ -98,7 +98,56 @@ def test_impossible_calls_are_one_sentence(capsys, monkeypatch, words, status, m
     assert "Traceback" not in err
 
 
+def run_models(capsys, *words):
+    status = main(["bench", "models", *map(str, words)])
+    captured = capsys.readouterr()
+    return status, captured.out, captured.err
+
+
+def test_models_table(capsys, tmp_path):
+    target = tmp_path / "report.json"
+    words = "fsrcnn", "edsr", "-s", 2, "--size", "16x24", "--budget", 0.5, "--threads", 1
+    status, out, _ = run_models(capsys, *words, "--json", target)
+    assert status == 0
+    for text in ("fsrcnn", "16×24", "0.0126", "40.7", "share of", "budget", "torch"):
+        assert text in out
+    content = json.loads(target.read_text(encoding="utf-8"))
+    assert content["schema"] == "hspan.bench.models/1"
+    assert [r["model"] for r in content["cases"][0]["results"]] == ["fsrcnn", "edsr"]
+    assert content["machine"]["threads"] == 1
+
+
+def test_models_plot_and_json_on_stdout(capsys, tmp_path):
+    pytest.importorskip("matplotlib")
+    words = "fsrcnn", "--size", "8x8", "--budget", 0.2, "--plot", tmp_path / "plot.svg"
+    status, out, err = run_models(capsys, *words, "--json", "-")
+    assert status == 0
+    assert json.loads(out)["cases"][0]["scale"] == 4
+    assert "fsrcnn" in err
+    assert "<svg" in (tmp_path / "plot.svg").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["hspna"], "did you mean"),
+        (["--size", "64"], "got '64'"),
+        (["--size", "4x64"], "at least 8×8"),
+        (["-s", "5"], "2, 3 or 4"),
+        (["--budget", "0"], "more than 0 seconds"),
+        (["--json", "no/x"], "there is no folder no"),
+        (["--plot", "plot.png"], "pip install 'hspan[plot]'"),
+    ],
+)
+def test_impossible_calls_about_models(capsys, monkeypatch, words, message):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    status, out, err = run_models(capsys, *words)
+    assert (status, out) == (2, "")
+    assert message in err
+
+
 def test_bench_alone_shows_what_there_is(capsys):
     main(["bench"])
     captured = capsys.readouterr()
-    assert "attention" in captured.out + captured.err
+    for name in ("attention", "models"):
+        assert name in captured.out + captured.err

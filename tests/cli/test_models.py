@@ -32,6 +32,27 @@ def test_parameters_are_the_papers(capsys):
     assert list(networks["hspan"]["parameters"].values()) == [32_288_673, 33_948_513, 33_616_545]
     assert networks["hspan"]["config"]["channels"] == 192
     assert networks["hspan-s"]["config"]["attention_modules"] == [4]
+    for network in networks.values():
+        assert set(network) == {
+            "name", "title", "year", "paper", "venue", "parameters", "multiply_adds",
+            "receptive_field", "published", "weights", "config",
+        }  # fmt: skip
+
+
+def test_costs_and_scores(capsys):
+    _, captured = run(capsys, "edsr", "--json")
+    (edsr,) = json.loads(captured.out)["models"]
+    assert edsr["published"]["2"]["Urban100"] == {"psnr": 32.93, "ssim": 0.9351}
+    counts = edsr["multiply_adds"]["2"]
+    assert counts["total"] == counts["convolutions"] > counts["attention"] == 0
+    assert (edsr["venue"], edsr["year"]) == ("CVPR workshops", 2017)
+    _, captured = run(capsys, "hspan", "--json")
+    (hspan,) = json.loads(captured.out)["models"]
+    assert hspan["receptive_field"] == {"2": "global", "3": "global", "4": "global"}
+    assert hspan["multiply_adds"]["4"]["attention"] > 0
+    _, captured = run(capsys, "edsr")
+    for words in ("40.73 M", "9.4 T", "38.11/32.93", "CVPR workshops 2017", "144"):
+        assert words in captured.out
 
 
 def test_table_lists_networks_and_shipped_weights(capsys, shipped):
@@ -40,8 +61,12 @@ def test_table_lists_networks_and_shipped_weights(capsys, shipped):
     for words in ("hspan-light", "32.29 M", "33.95 M", "33.62 M"):
         assert words in captured.out
     megabytes = (_shipped.FOLDER / "2x_hspan.safetensors").stat().st_size / 1e6
-    for words in ("2x_hspan", "×2", "BI", "Set5 37.65 / 0.9591", f"{megabytes:.2f} MB"):
+    for words in ("2x_hspan", "×2", "BI", "Set5 37.65", "0.9591", f"{megabytes:.2f} MB"):
         assert words in captured.out
+    rows = [line.split() for line in captured.out.splitlines()]
+    # The scores' table: only the weight's own network has one here.
+    here = {row[0]: row[-1] for row in rows if len(row) >= 6 and row[1] in ("global", "17")}
+    assert (here["hspan"], here["fsrcnn"]) == ("×2", "-")
 
 
 def test_one_network_in_detail(capsys, shipped):

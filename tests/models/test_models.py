@@ -5,8 +5,8 @@ import re
 import pytest
 import torch
 
-from hspan import create_model
-from hspan.models import MODELS
+from hspan import WeightsError, create_model, load_model, save_model
+from hspan.models import MODELS, registry_name
 
 SMALL = {  # settings that keep a forward pass under a tenth of a second
     "hspan": {"channels": 8, "num_modules": 2},
@@ -28,6 +28,16 @@ SMALL = {  # settings that keep a forward pass under a tenth of a second
     "han": {"channels": 8, "num_groups": 2, "num_blocks": 2, "reduction": 2},
     "swinir": {"channels": 8, "depths": (2,), "num_heads": 2, "window": 4, "drop_path": 0},
     "swinir-light": {"channels": 8, "depths": (2,), "num_heads": 2, "window": 4, "drop_path": 0},
+    "bicubic": {},
+    "srcnn": {"channels": (8, 4)},
+    "fsrcnn": {"channels": 8, "inner_channels": 4, "num_mappings": 2},
+    "vdsr": {"channels": 8, "num_layers": 4},
+    "ircnn": {"channels": 8, "iterations": 2, "projections": 2},
+    "lapsrn": {"channels": 8, "depth": 2},
+    "memnet": {"channels": 8, "num_blocks": 2, "num_recursions": 2},
+    "memnet-shared": {"channels": 8, "num_blocks": 2, "num_recursions": 2},
+    "srmd": {"channels": 8, "num_layers": 4},
+    "srmdnf": {"channels": 8, "num_layers": 4},
 }
 
 # Trainable parameters of the authors' program, PAPER's table (×2, ×3, ×4); it counts one scalar
@@ -51,6 +61,15 @@ PARAMETERS = {
     "han": (15_924_033, 16_108_673, 16_071_745),
     "swinir": (11_752_487, 11_937_127, 11_900_199),
     "swinir-light": (910_152, 918_267, 929_628),
+    "bicubic": (0, 0, 0),
+    "srcnn": (57_281,) * 3,
+    "fsrcnn": (12_644,) * 3,
+    "vdsr": (665_921,) * 3,
+    "ircnn": (188_163,) * 3,
+    "lapsrn": (435_344, 870_112, 870_112),
+    "memnet": (2_910_537,) * 3,
+    "srmd": (1_511_692, 1_528_987, 1_553_200),
+    "srmdnf": (1_510_540, 1_527_835, 1_552_048),
 }
 
 # What the authors' program holds and counts, but doesn't compute with.
@@ -99,7 +118,9 @@ def test_gradient_reaches_every_parameter(name):
     for parameter in model.parameters():
         if not parameter.any():  # a gate that is closed before training lets nothing through
             torch.nn.init.constant_(parameter, 0.1)
-    model(torch.rand(1, 3, 8, 8)).square().mean().backward()
+    x = torch.rand(1, 3, 8, 8, requires_grad=True)
+    model(x).square().mean().backward()
+    assert x.grad is not None
     for key, parameter in model.named_parameters():
         if re.fullmatch(UNUSED.get(name, ""), key):
             assert parameter.grad is None
@@ -132,3 +153,35 @@ def test_autocast_gives_nearly_the_same(name):
         with torch.autocast("cpu", torch.bfloat16):
             low = model(x)
     assert (low.float() - plain).abs().max() < 0.03
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_saves_and_loads(name, tmp_path):
+    model = small(name, 4).eval()
+    save_model(model, tmp_path / "n.safetensors", name=name)
+    again = load_model(tmp_path / "n.safetensors")
+    x = torch.rand(1, 3, 9, 8)
+    with torch.no_grad():
+        assert torch.equal(again(x), model(x))
+    assert (type(again), again.config) == (type(model), model.config)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_refuses_a_wrong_checkpoint(name, tmp_path):
+    tensors = small(name).state_dict()
+    if not tensors:
+        pytest.skip("has no weights")
+    first = next(iter(tensors))
+    torch.save({**tensors, "alien.weight": torch.zeros(1)}, tmp_path / "more.pt")
+    tensors["alien.weight"] = tensors.pop(first)
+    torch.save(tensors, tmp_path / "other.pt")
+    for file, named in (("more.pt", ["alien"]), ("other.pt", ["alien", first])):
+        with pytest.raises(WeightsError) as raised:
+            load_model(tmp_path / file, name=name, scale=2, **SMALL[name])
+        assert all(key in str(raised.value) for key in named)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_knows_its_own_name(name):
+    with torch.device("meta"):
+        assert registry_name(create_model(name, scale=4)) == name

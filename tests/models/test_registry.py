@@ -32,7 +32,7 @@ def test_configuration_survives_json(name):
     ("name", "options", "match"),
     [
         ("hspna", {}, "did you mean .*hspan"),
-        ("resnet", {}, "choose from"),
+        ("xyz", {}, "choose from"),
         ("hspan", {"chanels": 3}, "did you mean channels"),
         ("hspan", {"scale": 7}, "2, 3 or 4"),
     ],

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from hspan.training._muon import Muon, orthogonalised
+from hspan.training import Muon
+from hspan.training._muon import orthogonalised
 
 
 @settings(deadline=None, max_examples=40)

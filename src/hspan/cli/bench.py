@@ -11,13 +11,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from hspan.evaluation.bench_attention import AttentionReport, Case, Result
+    from hspan.evaluation.bench_models import ModelCase, ModelResult, ModelsReport
 
 app = typer.Typer(help="Measure speed and memory on this machine.", no_args_is_help=True)
-
-
-@app.callback()
-def _group() -> None:  # pyright: ignore[reportUnusedFunction] (keeps `attention` a subcommand)
-    pass
 
 
 @app.command("attention")
@@ -98,11 +94,98 @@ def attention(
         report = bench_attention(
             [settings], say=status.update, on_case=lambda case: _print_case(case, out)
         )
-    _print_machine(report, out)
+    _print_machine(
+        report,
+        out,
+        "medians of runs that alternate in one process; × ours: time over that of hspan; error: "
+        "relative, against float64; ~: scaled from some of the queries; --json has the protocol",
+    )
     if json_file is not None:
         _write_json(report, json_file)
     if plot is not None:
         plot_attention(report, [plot])
+
+
+@app.command("models")
+def models(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[MODEL]...", help="Networks or checkpoint files; all if absent."),
+    ] = None,
+    scale: Annotated[int, typer.Option("--scale", "-s", help="2, 3 or 4.")] = 4,
+    size: Annotated[
+        list[str] | None,
+        typer.Option("--size", metavar="HxW", help="Of the LR image; again for more."),
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda...")] = "auto",
+    precision: Annotated[Literal["fp32", "bf16", "fp16"], typer.Option()] = "fp32",
+    memory: Annotated[
+        bool, typer.Option("--memory", help="Peak memory too, in fresh processes.")
+    ] = False,
+    threads: Annotated[int | None, typer.Option(help="Threads; torch's own choice if absent.")] = (
+        None
+    ),
+    budget: Annotated[float, typer.Option(help="Seconds for all timings, about.")] = 120.0,
+    json_file: Annotated[
+        str | None, typer.Option("--json", metavar="FILE", help="Write the result; - is stdout.")
+    ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Draw cost against published PSNR: .png, .svg or .pdf."),
+    ] = None,
+) -> None:
+    """Time networks on images of one size, beside their memory and multiply-adds.
+
+    Networks alternate in one process; times are medians, and ratios are over the first. Names of
+    the registry get random weights, files their own.
+    """
+    from rich.console import Console
+
+    from hspan.evaluation.bench_attention import check_plot
+    from hspan.evaluation.bench_models import ModelSettings, bench_models, plot_models
+
+    _check_json(json_file)
+    if plot is not None:
+        check_plot(plot)
+    given: dict[str, Any] = {
+        "models": None if not names else tuple(names),
+        "sizes": None if not size else tuple(_size(word) for word in size),
+    }
+    settings = ModelSettings(
+        scale=scale,
+        device=device,
+        precision=precision,
+        threads=threads,
+        budget=budget,
+        memory=memory,
+        **{name: value for name, value in given.items() if value is not None},
+    )
+    notes = Console(stderr=True, highlight=False)
+    out = notes if json_file == "-" else Console(highlight=False)
+    with notes.status("") as status:
+        report = bench_models(
+            settings, say=status.update, on_case=lambda case: _print_models(case, memory, out)
+        )
+    _print_machine(
+        report,
+        out,
+        "medians of runs that alternate in one process; × first: time over that of the first "
+        "network; attention over N positions counts as N×N; --json has the protocol",
+    )
+    if json_file is not None:
+        _write_json(report, json_file)
+    if plot is not None:
+        plot_models(report, [plot])
+
+
+def _size(word: str) -> tuple[int, int]:
+    """Height and width."""
+    from hspan.errors import UsageError
+
+    height, _, width = word.lower().partition("x")
+    if not (height.isdecimal() and width.isdecimal()):
+        raise UsageError(f"--size is HEIGHTxWIDTH in LR pixels, as 180x320, got {word!r}")
+    return int(height), int(width)
 
 
 def _numbers(words: list[str]) -> tuple[int, ...]:
@@ -184,7 +267,40 @@ def _number(value: float | None) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def _print_machine(report: AttentionReport, console: Console) -> None:
+def _print_models(case: ModelCase, weighed: bool, console: Console) -> None:
+    from rich.table import Table
+
+    table = Table(
+        title=f"×{case.scale}, LR images of {case.height}×{case.width} pixels", title_justify="left"
+    )
+    table.add_column("model", no_wrap=True)
+    for name in ("params M", "mult-adds G", "ms", "× first", *(["MiB"] if weighed else [])):
+        table.add_column(name, justify="right")
+    table.add_column("remarks")
+    for result in case.results:
+        work = result.multiply_adds
+        table.add_row(
+            result.model,
+            _number(None if result.parameters is None else result.parameters / 1e6),
+            _number(None if work is None else work.total / 1e9),
+            _number(result.milliseconds),
+            _number(result.ratio),
+            *([_number(result.extra_mib)] if weighed else []),
+            _model_remarks(result),
+        )
+    console.print(table)
+
+
+def _model_remarks(result: ModelResult) -> str:
+    if result.skipped:
+        return result.skipped
+    remarks = [] if result.weights == "random" else [result.network]
+    if result.memory_skipped:
+        remarks.append(f"memory: {result.memory_skipped}")
+    return "; ".join(remarks)
+
+
+def _print_machine(report: AttentionReport | ModelsReport, console: Console, legend: str) -> None:
     machine = report.machine
     flags = ", ".join(machine["instructions"]) or "none known"
     versions = ", ".join(f"{name} {version}" for name, version in report.versions.items())
@@ -192,8 +308,7 @@ def _print_machine(report: AttentionReport, console: Console) -> None:
         f"{machine['processor']}: cores {machine['cores']}, threads {machine['threads']}; {flags}",
         _kernel(machine),
         versions,
-        "medians of runs that alternate in one process; × ours: time over that of hspan; error: "
-        "relative, against float64; ~: scaled from some of the queries; --json has the protocol",
+        legend,
     ):
         console.print(line, markup=False, soft_wrap=True)
 
@@ -204,7 +319,7 @@ def _kernel(machine: dict[str, Any]) -> str:
     return f"hspan: backend {machine['backend']}, instruction set {machine['instruction_set']}"
 
 
-def _write_json(report: AttentionReport, target: str) -> None:
+def _write_json(report: AttentionReport | ModelsReport, target: str) -> None:
     import json
 
     from hspan.errors import InputError

@@ -12,7 +12,7 @@ from torch import nn
 from hspan.errors import UsageError
 from hspan.imaging import Picture, imresize
 from hspan.inference import Upscaler
-from hspan.models import MODELS
+from hspan.models import registry_name
 from hspan.weights import load_model, shipped_weights, weights_hash
 
 
@@ -152,20 +152,6 @@ def make_contestant(
     if ensemble:
         raise UsageError("bicubic enlargement has no self-ensemble")
     return Bicubic(scale)
-
-
-def registry_name(model: nn.Module) -> str:
-    """The name under which the registry builds this network; its class's where it has none.
-
-    Of several names for one class, the one whose settings the network's configuration has.
-    """
-    fitting = [
-        (len(entry.defaults), name)
-        for name, entry in MODELS.items()
-        if entry.build is type(model)
-        and all(getattr(model.config, key) == value for key, value in entry.defaults.items())
-    ]
-    return max(fitting)[1] if fitting else type(model).__name__
 
 
 def _for_kind(model: str | PathLike[str], scale: int, kind: str) -> str | PathLike[str]:

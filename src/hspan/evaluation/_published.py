@@ -18,6 +18,8 @@ from hspan.errors import UsageError
 TABLES = {"BI": "table2_bi.csv", "BD": "table3_bd.csv"}
 # Other names under which the paper's test sets are kept on disk.
 ALIASES = {"bsd100": "B100", "bsds100": "B100", "manga": "Manga109"}
+# Networks of the registry whose name isn't the tables'.
+METHODS = {"oisr-rk3": "OISR"}
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,12 @@ def published_rows(
         if (scale is None or row.scale == scale)
         and (method is None or row.method.lower() == method.lower())
     ]
+
+
+def published_row(name: str, scale: int, kind: str = "BI") -> PublishedRow | None:
+    """The row of exactly this network of the registry; None where the tables have none."""
+    rows = published_rows(scale, kind, METHODS.get(name, name))
+    return rows[0] if rows else None
 
 
 def reference_rows(model: str, scale: int, kind: str, *, ensemble: bool) -> list[PublishedRow]:

@@ -80,11 +80,17 @@ def degrade(image: Image, scale: int, kind: Literal["BI", "BD"] = "BI") -> Image
     return resample(image, _blur_bands(height), _blur_bands(width), round_between=False)
 
 
-@lru_cache(maxsize=64)
-def _blur_bands(length: int) -> tuple[Band, ...]:
+def blur_taps() -> tuple[np.ndarray, int]:
+    """BD along one dimension: weights around every centre, and the distance between centres."""
     taps = np.arange(_BLUR_SIDE) - _BLUR_SIDE // 2
     weights = np.exp(-(taps**2) / (2 * _BLUR_SIGMA**2))
-    weights /= weights.sum()
-    centres = np.arange(_BLUR_STEP // 2, length, _BLUR_STEP)
+    return weights / weights.sum(), _BLUR_STEP
+
+
+@lru_cache(maxsize=64)
+def _blur_bands(length: int) -> tuple[Band, ...]:
+    weights, step = blur_taps()
+    taps = np.arange(len(weights)) - len(weights) // 2
+    centres = np.arange(step // 2, length, step)
     indices = (centres[:, None] + taps).clip(0, length - 1)
     return tuple(make_bands(indices, np.broadcast_to(weights, indices.shape)))

@@ -144,7 +144,8 @@ def _checked_size(size: Any) -> tuple[int, int]:
     return height, width
 
 
-def _cubic(x: np.ndarray) -> np.ndarray:
+def cubic(x: np.ndarray) -> np.ndarray:
+    """Keys' kernel: weight at a distance in input pixels."""
     x = np.abs(x)
     near = (1.5 * x - 2.5) * x**2 + 1
     far = ((-0.5 * x + 2.5) * x - 4) * x + 2
@@ -153,7 +154,7 @@ def _cubic(x: np.ndarray) -> np.ndarray:
 
 @lru_cache(maxsize=64)
 def _bicubic_bands(length: int, target: int, scale: float) -> tuple[Band, ...]:
-    return banded_kernel(_cubic, 4.0, length, target, scale)
+    return banded_kernel(cubic, 4.0, length, target, scale)
 
 
 def banded_kernel(

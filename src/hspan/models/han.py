@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from hspan.models.rcan import RCANConfig, attention_group
 from hspan.modules import ResidualBackbone
+from hspan.modules.precision import without_autocast
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +47,7 @@ class LayerAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map the features of N layers, [B, N, C, H, W], to [B, N·C, H, W]."""
         # Sums of C·H·W products overflow 16 bits.
-        with torch.autocast(x.device.type, enabled=False):
+        with without_autocast(x):
             flat = x.float().flatten(2)  # [B, N, C·H·W]
             similarity = flat @ flat.transpose(1, 2)  # [B, N, N]
             attention = (similarity.amax(-1, keepdim=True) - similarity).softmax(-1)

@@ -7,16 +7,30 @@ from typing import Any
 from torch import nn
 
 from hspan.errors import UsageError
+from hspan.models.bicubic import Bicubic, BicubicConfig
+from hspan.models.csnln import CSNLN, CSNLNConfig
 from hspan.models.dbpn import DBPN, DBPNConfig
 from hspan.models.drln import DRLN, DRLNConfig
 from hspan.models.edsr import EDSR, EDSRConfig
+from hspan.models.enlcn import ENLCN, ENLCNConfig
+from hspan.models.fsrcnn import FSRCNN, FSRCNNConfig
 from hspan.models.han import HAN, HANConfig
 from hspan.models.hspan import HSPAN, HSPANConfig
 from hspan.models.hspan_light import HSPANLight, HSPANLightConfig
+from hspan.models.ignn import IGNN, IGNNConfig
+from hspan.models.ircnn import IRCNN, IRCNNConfig
+from hspan.models.lapsrn import LapSRN, LapSRNConfig
+from hspan.models.memnet import MemNet, MemNetConfig
+from hspan.models.nlsn import NLSN, NLSNConfig
 from hspan.models.oisr import OISR, OISRConfig
 from hspan.models.rcan import RCAN, RCANConfig
 from hspan.models.rdn import RDN, RDNConfig
+from hspan.models.rnan import RNAN, RNANConfig
+from hspan.models.san import SAN, SANConfig
+from hspan.models.srcnn import SRCNN, SRCNNConfig
+from hspan.models.srmd import SRMD, SRMDConfig
 from hspan.models.swinir import SwinIR, SwinIRConfig
+from hspan.models.vdsr import VDSR, VDSRConfig
 
 
 @dataclass(frozen=True)
@@ -29,6 +43,7 @@ class ModelEntry:
         title: what the network is, in one line.
         year: of its publication.
         defaults: settings in which this name departs from the configuration's defaults.
+        any_scale: one set of weights serves every scale.
     """
 
     config: type[Any]
@@ -36,6 +51,7 @@ class ModelEntry:
     title: str
     year: int
     defaults: dict[str, Any] = field(default_factory=dict[str, Any])
+    any_scale: bool = False
 
 
 MODELS: dict[str, ModelEntry] = {
@@ -115,6 +131,43 @@ MODELS: dict[str, ModelEntry] = {
         2021,
         {"channels": 60, "depths": (6, 6, 6, 6), "upsampler": "pixelshuffledirect"},
     ),
+    "bicubic": ModelEntry(
+        BicubicConfig, Bicubic, "Cubic convolution, as MATLAB's imresize", 1981, any_scale=True
+    ),
+    "srcnn": ModelEntry(SRCNNConfig, SRCNN, "Three convolutions on an enlarged image", 2014),
+    "fsrcnn": ModelEntry(
+        FSRCNNConfig, FSRCNN, "Small convolutions at LR size and a transposed one", 2016
+    ),
+    "vdsr": ModelEntry(
+        VDSRConfig, VDSR, "Twenty convolutions on an enlarged image", 2016, any_scale=True
+    ),
+    "ircnn": ModelEntry(
+        IRCNNConfig, IRCNN, "Plug-and-play iteration with a denoiser", 2017, any_scale=True
+    ),
+    "lapsrn": ModelEntry(
+        LapSRNConfig, LapSRN, "Laplacian pyramid of residuals", 2017, any_scale=True
+    ),
+    "memnet": ModelEntry(
+        MemNetConfig, MemNet, "Memory blocks with gates (PyTorch port)", 2017, any_scale=True
+    ),
+    "memnet-shared": ModelEntry(
+        MemNetConfig,
+        MemNet,
+        "MemNet with shared recursions, 677 K weights (the paper's)",
+        2017,
+        {"shared": True},
+        any_scale=True,
+    ),
+    "srmd": ModelEntry(SRMDConfig, SRMD, "Network told blur and noise", 2018),
+    "srmdnf": ModelEntry(
+        SRMDConfig, SRMD, "SRMD for images without noise", 2018, {"noise_aware": False}
+    ),
+    "san": ModelEntry(SANConfig, SAN, "Second-order attention network", 2019),
+    "rnan": ModelEntry(RNANConfig, RNAN, "Residual non-local attention network", 2019),
+    "csnln": ModelEntry(CSNLNConfig, CSNLN, "Cross-scale non-local network", 2020),
+    "ignn": ModelEntry(IGNNConfig, IGNN, "Internal graph neural network", 2020),
+    "nlsn": ModelEntry(NLSNConfig, NLSN, "Non-local sparse network", 2021),
+    "enlcn": ModelEntry(ENLCNConfig, ENLCN, "Efficient non-local contrastive network", 2022),
 }
 
 
@@ -163,3 +216,17 @@ def create_model(name: str, *, scale: int = 2, **config: Any) -> nn.Module:
 def config_dict(model: nn.Module) -> dict[str, Any]:
     """A network's configuration as plain values, for a checkpoint's metadata."""
     return asdict(model.config)  # pyright: ignore[reportArgumentType] (every network has one)
+
+
+def registry_name(model: nn.Module) -> str:
+    """The name under which the registry builds this network; its class's where it has none.
+
+    Of several names for one class, the one whose settings the network's configuration has.
+    """
+    fitting = [
+        (len(entry.defaults), name)
+        for name, entry in MODELS.items()
+        if entry.build is type(model)
+        and all(getattr(model.config, key) == value for key, value in entry.defaults.items())
+    ]
+    return max(fitting)[1] if fitting else type(model).__name__

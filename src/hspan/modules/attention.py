@@ -1,6 +1,7 @@
 """Non-local blocks: high-similarity-pass attention and its softmax baseline.
 
-Eq. (6)  NLA   softmax over all positions, or over positions drawn at random (Fig. 2)
+Eq. (6)  NLA   softmax over all positions, or over positions drawn at random (Fig. 2); soft
+               thresholding instead on demand, as in any module that declares its weighting
 Eq. (8)  HSPA  soft thresholding instead
 
 Departure: ``patch`` > 1 compares patches of patch × patch positions instead of single positions
@@ -13,7 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hspan.errors import UsageError
-from hspan.ops import hspa_attention, softmax_attention
+from hspan.modules.weighting import Weighting, attend
+from hspan.ops import hspa_attention
 
 
 class _NonLocal(nn.Module):
@@ -27,9 +29,9 @@ class _NonLocal(nn.Module):
             raise UsageError(f"patch must be at least 1, got {patch}")
         self.residual_scale = residual_scale
         self.patch = patch
-        self.query = _embedding(channels, channels // reduction)
-        self.key = _embedding(channels, channels // reduction)
-        self.value = _embedding(channels, channels)
+        self.query = embedding(channels, channels // reduction)
+        self.key = embedding(channels, channels // reduction)
+        self.value = embedding(channels, channels)
 
     def tokens(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Embed features as sequences.
@@ -57,16 +59,21 @@ class _NonLocal(nn.Module):
         return x.flatten(2).transpose(1, 2)  # [B, N, C]
 
     def _add(self, x: Tensor, mixed: Tensor) -> Tensor:
-        """Lay tokens [B, N, C·patch²] out as an image again and add them to x [B, C, H, W]."""
+        """Add tokens [B, N, C·patch²] to x [B, C, H, W], as an image again."""
+        return x + self.residual_scale * self._image(x, mixed)
+
+    def _image(self, x: Tensor, mixed: Tensor) -> Tensor:
+        """Lay tokens [B, N, C·patch²] out as an image of the shape of x."""
         height, width = x.shape[-2:]
         rows, columns = -(-height // self.patch), -(-width // self.patch)
         out = mixed.transpose(1, 2).unflatten(2, (rows, columns))
         if self.patch > 1:
             out = F.pixel_shuffle(out, self.patch)[..., :height, :width]
-        return x + self.residual_scale * out
+        return out
 
 
-def _embedding(channels: int, out_channels: int) -> nn.Sequential:
+def embedding(channels: int, out_channels: int) -> nn.Sequential:
+    """A 1×1 convolution and a PReLU of one slope."""
     return nn.Sequential(nn.Conv2d(channels, out_channels, 1), nn.PReLU())
 
 
@@ -124,6 +131,8 @@ class NLA(_NonLocal):
         patch: positions per side of a token; 1 is the paper's.
         seed: of the draw in eval mode, which is then the same at every call; training draws from
             torch's global generator.
+        weighting: "softmax", or "soft-threshold" instead (``hspan.replace_softmax`` sets it). May
+            be changed at any time.
     """
 
     def __init__(
@@ -134,12 +143,14 @@ class NLA(_NonLocal):
         residual_scale: float = 0.1,
         patch: int = 1,
         seed: int = 0,
+        weighting: Weighting = "softmax",
     ) -> None:
         super().__init__(channels, reduction, residual_scale, patch)
         if samples is not None and samples < 1:
             raise UsageError(f"samples must be None or at least 1, got {samples}")
         self.samples = samples
         self.seed = seed
+        self.weighting: Weighting = weighting
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [B, C, H, W] to the same shape."""
@@ -148,7 +159,8 @@ class NLA(_NonLocal):
             drawn = self._draw(key.shape[0], key.shape[1]).to(key.device).unsqueeze(-1)
             key = key.gather(1, drawn.expand(-1, -1, key.shape[2]))
             value = value.gather(1, drawn.expand(-1, -1, value.shape[2]))
-        return self._add(x, softmax_attention(query, key, value))
+        width = -(-x.shape[-1] // self.patch)
+        return self._add(x, attend(query, key, value, self.weighting, width=width))
 
     def _draw(self, batch: int, count: int) -> Tensor:
         """Draw ``samples`` distinct positions for each image: [B, samples]."""
@@ -158,4 +170,26 @@ class NLA(_NonLocal):
 
     def extra_repr(self) -> str:
         """What the printed module shows."""
-        return f"samples={self.samples}, residual_scale={self.residual_scale}, patch={self.patch}"
+        return (
+            f"samples={self.samples}, residual_scale={self.residual_scale}, patch={self.patch}, "
+            f"weighting={self.weighting!r}"
+        )
+
+
+class InScaleAttention(NLA):
+    """NLA without its skip connection, for networks that combine it with others themselves.
+
+    Args:
+        channels: C of the features.
+        reduction: C / reduction channels for query and key.
+        applications: how often a forward pass of the network applies it.
+    """
+
+    def __init__(self, channels: int, reduction: int = 2, applications: int = 1) -> None:
+        super().__init__(channels, reduction)
+        self.applications = applications
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [B, C, H, W] to the same shape."""
+        query, key, value = self.tokens(x)
+        return self._image(x, attend(query, key, value, self.weighting, width=x.shape[-1]))

@@ -4,11 +4,12 @@ Mean shift, 3×3 convolution to C channels, a body of blocks with a convolution 
 connection, sub-pixel upsampling, 3×3 convolution to RGB, mean shift back.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from torch import Tensor, nn
 
 from hspan.modules.color import MeanShift, StoredMeanShift
+from hspan.modules.residual import ResidualBlock
 from hspan.modules.upsampling import Upsampler
 
 
@@ -61,3 +62,27 @@ class ResidualBackbone(nn.Module):
         features = self.deep(self.head(self.subtract_mean(x)))
         # In the input's own precision: under autocast the detail may be bf16, the mean may not.
         return self.add_mean(self.tail(self.upsampler(features)).to(x.dtype))
+
+
+def interleaved_blocks(
+    channels: int,
+    num_blocks: int,
+    residual_scale: float,
+    interval: int,
+    attention: Callable[[], nn.Module],
+) -> list[nn.Module]:
+    """Residual blocks with attention before the first and after every ``interval``-th of them.
+
+    Args:
+        channels: C of the features.
+        num_blocks: residual blocks.
+        residual_scale: weight of each block's convolutions beside its input.
+        interval: residual blocks between two attentions.
+        attention: makes an attention that maps [B, C, H, W] to the same shape.
+    """
+    blocks = [attention()]
+    for i in range(num_blocks):
+        blocks.append(ResidualBlock(channels, residual_scale))
+        if (i + 1) % interval == 0:
+            blocks.append(attention())
+    return blocks

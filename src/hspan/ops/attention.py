@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from hspan.errors import UsageError
 from hspan.ops._backends import Call, check_name, pick, support_bytes
+from hspan.ops._forward_mode import refuse_forward_mode
 from hspan.ops.soft_threshold import compute_dtype
 
 
@@ -50,13 +51,15 @@ def hspa_attention(
         but ``-inf``, yields NaN in its own row alone.
 
     Raises:
-        UsageError: shapes, dtypes or devices don't fit together, or ``topk`` or ``width`` < 1.
+        UsageError: shapes, dtypes or devices don't fit together, ``topk`` or ``width`` < 1, or a
+            forward-mode derivative is asked for, which there isn't.
         BackendUnavailable: the named backend can't take these tensors, with the reason.
     """
     _validate(query, key)
     _validate_value(key, value)
     topk = _effective(topk, key)
     check_name(backend)
+    refuse_forward_mode("hspa_attention", query, key, value)
     if width is not None and width < 1:
         raise UsageError(f"width must be at least 1 or None, got {width}")
     keep = torch.is_grad_enabled() and (
@@ -94,8 +97,16 @@ def softmax_attention(
     if backend != "auto":
         raise UsageError(f"softmax backend must be auto or reference, got {backend!r}")
     # One head: [B, 1, N, C]; fused kernels want the head and one dtype, and no scaling (Eq. 7).
-    q, k = query.to(value.dtype).unsqueeze(1), key.to(value.dtype).unsqueeze(1)
-    return F.scaled_dot_product_attention(q, k, value.unsqueeze(1), scale=1.0).squeeze(1)
+    q, k, v = (t.to(value.dtype).unsqueeze(1) for t in (query, key, value))
+    channels, depth = query.shape[2], value.shape[2]
+    if value.device.type == "cpu" and channels != depth:
+        # The fused kernel for processors wants one width; without it, all N×M weights would be
+        # held. Zeros change neither the scores nor the channels that are returned.
+        wide = max(channels, depth)
+        q, k = F.pad(q, (0, wide - channels)), F.pad(k, (0, wide - channels))
+        v = F.pad(v, (0, wide - depth))
+    out = F.scaled_dot_product_attention(q, k, v, scale=1.0)
+    return out[..., :depth].squeeze(1)
 
 
 def attention_support(

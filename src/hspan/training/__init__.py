@@ -1,6 +1,7 @@
 """Training: recipes, the loop, checkpoints and exact resume."""
 
 from hspan.training._module import DivergenceError, SRTrainingModule
+from hspan.training._muon import Muon
 from hspan.training._recipe import Recipe, list_recipes, load_recipe
 from hspan.training._run import Observer, TrainingResult, train
 from hspan.training._schedule import lr_factor
@@ -9,6 +10,7 @@ from hspan.training._validation import ValidationSet
 
 __all__ = [
     "DivergenceError",
+    "Muon",
     "Observer",
     "Recipe",
     "SRTrainingModule",

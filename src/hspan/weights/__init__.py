@@ -1,8 +1,16 @@
 """Trained weights: our safetensors files, shipped weights, and official checkpoints."""
 
+from hspan.weights._convert import convert_checkpoint
 from hspan.weights._hash import weights_hash
 from hspan.weights._load import load_model
 from hspan.weights._save import save_model
 from hspan.weights._shipped import ShippedWeight, shipped_weights
 
-__all__ = ["ShippedWeight", "load_model", "save_model", "shipped_weights", "weights_hash"]
+__all__ = [
+    "ShippedWeight",
+    "convert_checkpoint",
+    "load_model",
+    "save_model",
+    "shipped_weights",
+    "weights_hash",
+]

@@ -1,7 +1,8 @@
-"""Files that hold tensors: safetensors and PyTorch's own, told apart by content, never by name.
+"""Files that hold tensors, told apart by content, never by name.
 
-PyTorch files are opened with ``weights_only=True``: a pickle that holds anything but tensors and
-plain containers is refused, never executed.
+They are safetensors, PyTorch's own, and MATLAB's. PyTorch's are opened with
+``weights_only=True``: a pickle that holds anything but tensors and plain containers is refused,
+never executed.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from safetensors import torch as safetensors_torch
 from torch import Tensor
 
 from hspan.errors import InputError, WeightsError
+from hspan.weights._matlab import MAGIC, MAGIC_HDF5, read_matlab
 
 # Where training programs put the weights inside a checkpoint, best first: averaged weights are
 # what their authors evaluate.
@@ -52,7 +54,13 @@ def read_checkpoint(path: Path) -> Checkpoint:
         with _opened(path) as file:
             tensors = {key: file.get_tensor(key) for key in file.keys()}
             return Checkpoint(_unwrapped(tensors, path), file.metadata() or {})
-    return Checkpoint(_unwrapped(_read_pytorch(path), path))
+    head = _first_bytes(path, len(MAGIC))
+    if head == MAGIC_HDF5:
+        raise WeightsError(
+            f"{path} is a MATLAB file in the HDF5 format; save it again with the option -v7"
+        )
+    content = read_matlab(path) if head == MAGIC else _read_pytorch(path)
+    return Checkpoint(_unwrapped(content, path))
 
 
 def read_metadata(path: Path) -> dict[str, str]:
@@ -120,7 +128,9 @@ def _read_pytorch(path: Path) -> object:
     head = _first_bytes(path, 4)
     if not head.startswith((_ZIP_MAGIC, _PICKLE_MAGIC)):
         what = "is empty" if not head else "isn't a checkpoint"
-        raise WeightsError(f"{path} {what}; wanted is a .safetensors, .pt or .pth file of weights")
+        raise WeightsError(
+            f"{path} {what}; wanted is a file of weights: .safetensors, .pt, .pth, .mat"
+        )
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # remarks on how old files were written
@@ -151,12 +161,24 @@ def _unwrapped(content: object, path: Path) -> dict[str, Tensor]:
             f"{path} holds a {type(content).__name__}, not a dictionary of tensors; "
             "save the network's state_dict"
         )
-    entries = cast("Mapping[object, object]", content)
+    entries = _flattened(cast("Mapping[object, object]", content))
     tensors = {k: v for k, v in entries.items() if isinstance(k, str) and isinstance(v, Tensor)}
     if not tensors or len(tensors) < len(entries):
         found = ", ".join(sorted(str(k) for k in entries)[:5]) or "nothing"
         raise WeightsError(f"{path} holds no plain dictionary of tensors (found: {found})")
     return _without_prefixes(tensors)
+
+
+def _flattened(content: Mapping[object, object], prefix: str = "") -> dict[object, object]:
+    """Dictionaries within dictionaries, such as a set of networks by number, as dotted keys."""
+    entries: dict[object, object] = {}
+    for key, value in content.items():
+        if isinstance(value, Mapping) and isinstance(key, str):
+            inner = cast("Mapping[object, object]", value)
+            entries |= _flattened(inner, f"{prefix}{key}.")
+        else:
+            entries[f"{prefix}{key}" if isinstance(key, str) else key] = value
+    return entries
 
 
 def _without_prefixes(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from hspan.errors import UsageError, WeightsError
 from hspan.hardware import choose_device
-from hspan.models import MODELS, create_model, network_entry
+from hspan.models import MODELS, create_model, network_entry, repeat_changes
 from hspan.weights._container import Checkpoint, read_checkpoint
 from hspan.weights._hash import content_hash
 from hspan.weights._shipped import ShippedWeight, shipped_weights
@@ -35,12 +35,13 @@ def load_model(
     Args:
         source: a shipped weight's name (``hspan-light``, for which ``scale`` chooses; or
             ``2x_hspan-light``), a ``.safetensors`` file written by ``save_model``, an official
-            ``.pt`` or ``.pth`` of a network in the paper, or any checkpoint whose keys fit the
-            network that ``name`` and ``scale`` describe. Files are told apart by content. Wrappers
-            (``params_ema``, ``params``, ``state_dict``, ``model``, ``net``) and prefixes
+            ``.pt``, ``.pth`` or ``.mat`` of a network in the paper, or any checkpoint whose keys
+            fit the network that ``name`` and ``scale`` describe. Files are told apart by content.
+            Wrappers (``params_ema``, ``params``, ``state_dict``, ``model``, ``net``) and prefixes
             (``module.``) are removed.
         name: the registry's name of the network, where the file doesn't say it.
-        scale: where the source doesn't say it; 2, or the only one there is, for a shipped name.
+        scale: where the source doesn't say it, or its weights serve every scale (VDSR); 2, or the
+            only one there is, for a shipped name.
         device: "auto" (CUDA, then Apple's GPU, then the processor) or what torch calls it.
         config: settings that the file can't tell (``residual_scale`` of an official checkpoint)
             or that may be changed after training (``topk``).
@@ -97,7 +98,7 @@ def _filled(
 ) -> nn.Module:
     tensors, header = checkpoint.tensors, checkpoint.metadata
     if "hspan.model" in header:
-        stored_name, stored = header["hspan.model"], _stored_config(header, source)
+        stored_name, stored = header["hspan.model"], _stored(header, "hspan.config", source)
         if content_hash(tensors) != header.get("hspan.hash"):
             raise WeightsError(f"{source} is damaged: its weights don't have the hash it names")
     elif (layout := recognise(tensors)) is not None:
@@ -115,6 +116,8 @@ def _filled(
             "say which (name and scale)"
         )
     _agree(source, "network", stored_name, name)
+    if scale is not None and ("scale" not in stored or network_entry(stored_name).any_scale):
+        stored = {**stored, "scale": scale}
     _agree(source, "scale", stored.get("scale"), scale)
     try:
         network = create_model(stored_name, **{**stored, **config})
@@ -122,6 +125,11 @@ def _filled(
         if config or stored_name == name:
             raise
         raise WeightsError(f"{source} was written by another version: {error}") from error
+    if "hspan.changes" in header:
+        try:
+            repeat_changes(network, _stored(header, "hspan.changes", source))
+        except UsageError as error:
+            raise WeightsError(f"{source}: {error}") from error
     _fill(network, tensors, f"{source} doesn't fit {stored_name} ×{_scale_of(network)}")
     return network
 
@@ -136,14 +144,15 @@ def _published_name(names: tuple[str, ...], stored: Mapping[str, Any]) -> str:
     return names[0]
 
 
-def _stored_config(header: Mapping[str, str], source: str) -> dict[str, Any]:
+def _stored(header: Mapping[str, str], key: str, source: str) -> dict[str, Any]:
     try:
-        config = json.loads(header.get("hspan.config", ""))
+        content = json.loads(header.get(key, ""))
     except json.JSONDecodeError:
-        config = None
-    if not isinstance(config, dict):
-        raise WeightsError(f"{source}: the configuration in its metadata is unreadable")
-    return cast("dict[str, Any]", config)
+        content = None
+    if not isinstance(content, dict):
+        what = "configuration" if key == "hspan.config" else "record of changes"
+        raise WeightsError(f"{source}: the {what} in its metadata is unreadable")
+    return cast("dict[str, Any]", content)
 
 
 def _agree(source: str, what: str, found: object, asked: object) -> None:

@@ -5,6 +5,7 @@ Metadata, all text as the format wants it:
     modelspec.*       the keys that model managers read: title, architecture, implementation...
     hspan.model       the network's name in the registry
     hspan.config      its whole configuration, as JSON
+    hspan.changes     HSPA inserted and softmax replaced since it was built, as JSON; often absent
     hspan.provenance  where the weights come from (data, steps, scores...), as JSON
     hspan.hash        SHA-256 of the weights (``weights_hash``), checked when they are loaded
 """
@@ -23,7 +24,7 @@ from torch import Tensor, nn
 
 from hspan._version import __version__
 from hspan.errors import UsageError, WeightsError
-from hspan.models import network_entry
+from hspan.models import changes, network_entry
 from hspan.weights._container import write_safetensors
 from hspan.weights._hash import content_hash
 
@@ -41,7 +42,8 @@ def save_model(
     The file appears under its name only when it is complete.
 
     Args:
-        model: a network from the registry; its ``config`` goes into the file.
+        model: a network from the registry; its ``config`` goes into the file, and what
+            ``add_hspa`` and ``replace_softmax`` changed.
         path: ends in ``.safetensors``; an existing file is replaced.
         name: the network's name in the registry.
         metadata: provenance to keep with the weights, as values that JSON can hold (data, steps,
@@ -79,6 +81,8 @@ def save_model(
         "hspan.provenance": json.dumps(entries, sort_keys=True),
         "hspan.hash": content_hash(tensors),
     }
+    if changed := changes(model):
+        header["hspan.changes"] = json.dumps(changed, sort_keys=True)
     write_safetensors(path, tensors, header)
 
 

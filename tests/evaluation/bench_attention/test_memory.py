@@ -19,12 +19,3 @@ def test_a_failing_process_is_an_error_in_one_sentence(features, monkeypatch):
     monkeypatch.setattr(_memory, "__name__", "hspan.nowhere")
     with pytest.raises(InputError, match="memory of ours couldn't be measured: ModuleNotFound"):
         peak_memory("ours", features, "forward", 1)
-
-
-def test_the_kernels_account(tmp_path):
-    status = tmp_path / "status"
-    status.write_text("Name:\tpython\nVmHWM:\t    300 kB\nVmRSS:\t    200 kB\n")
-    assert _memory._status("VmHWM", status) == 300 * 1024
-    assert _memory._status("VmSwap", status) is None
-    assert _memory._status("VmHWM", tmp_path / "absent") is None
-    _memory._forget_peak(tmp_path / "absent" / "clear_refs")

@@ -1,12 +1,10 @@
-"""Peak memory of one run in a process of its own, which has never needed more than its inputs.
+"""Peak memory of one run in a process of its own.
 
-The operating system only remembers how much a process ever held, so every method gets a fresh one:
-it loads torch and the inputs, runs once on a few tokens (libraries, threads and their buffers), and
-then once on all. What it held at most, less what it held just before, is the run's own.
+It loads torch and the inputs, runs once on a few tokens (libraries, threads and their buffers), and
+then once on all.
 """
 
 import json
-import subprocess
 import sys
 import tempfile
 from dataclasses import replace
@@ -15,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from hspan.errors import InputError
+from hspan.evaluation._process_memory import in_fresh_process, peak_of
 from hspan.evaluation.bench_attention._features import Features
 from hspan.evaluation.bench_attention._methods import METHODS, Direction
 from hspan.evaluation.bench_attention._workload import Workload
@@ -46,15 +44,7 @@ def peak_memory(name: str, features: Features, direction: Direction, threads: in
             "width": features.width,
             "folder": folder,
         }
-        code = f"from {__name__} import main; main()"
-        run = subprocess.run(
-            [sys.executable, "-c", code], input=json.dumps(task), capture_output=True, text=True
-        )
-    if run.returncode:
-        lines = run.stderr.strip().splitlines()
-        reason = lines[-1] if lines else f"it ended with status {run.returncode}"
-        raise InputError(f"the memory of {name} couldn't be measured: {reason}")
-    return int(json.loads(run.stdout)["bytes"])
+        return int(in_fresh_process(__name__, task, name)["bytes"])
 
 
 def main() -> None:
@@ -85,45 +75,4 @@ def main() -> None:
     method = METHODS[task["method"]]
     Workload(method, few, task["direction"]).run()
     work = Workload(method, features, task["direction"])
-    _forget_peak()
-    before = _held()
-    kept = work.run()
-    peak = _most_held()
-    del kept
-    print(json.dumps({"bytes": max(0, peak - before)}))
-
-
-def _most_held() -> int:
-    """Bytes of main memory that this process held at most."""
-    if (known := _status("VmHWM")) is not None:
-        return known
-    try:
-        import resource
-    except ImportError as error:  # Windows
-        raise InputError("this system doesn't say how much memory a process held") from error
-    # Not on Linux: there, this number begins with the peak of the process that started this one.
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most if sys.platform == "darwin" else most * 1024
-
-
-def _held() -> int:
-    """Bytes that it holds now; where the system doesn't say, that it held at most."""
-    known = _status("VmRSS")
-    return _most_held() if known is None else known
-
-
-def _status(field: str, path: Path = Path("/proc/self/status")) -> int | None:
-    """A field of the kernel's account of this process, in bytes; None outside Linux."""
-    if path.exists():
-        for line in path.read_text(encoding="utf-8").splitlines():
-            if line.startswith(f"{field}:"):
-                return int(line.split()[1]) * 1024
-    return None
-
-
-def _forget_peak(path: Path = Path("/proc/self/clear_refs")) -> None:
-    """Let the peak begin anew at what is held now, where the system can; else it stays."""
-    try:
-        path.write_text("5", encoding="ascii")
-    except OSError:
-        return
+    print(json.dumps({"bytes": peak_of(work.run)}))

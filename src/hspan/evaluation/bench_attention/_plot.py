@@ -89,7 +89,7 @@ def plot_attention(
         figure.suptitle(_title(chosen[0], report, extrapolated), fontsize=8)
         for path in paths:
             try:
-                figure.savefig(path, dpi=200, metadata=_without_date(path))
+                figure.savefig(path, dpi=200, metadata=without_date(path))
             except OSError as error:
                 raise InputError(f"can't write {path}: {error.strerror or error}") from error
 
@@ -164,7 +164,7 @@ def _title(case: Case, report: AttentionReport, extrapolated: bool) -> str:
     )
 
 
-def _without_date(path: Path) -> dict[str, None]:
+def without_date(path: Path) -> dict[str, None]:
     """What makes the same figure the same file."""
     date = {".svg": "Date", ".pdf": "CreationDate"}.get(path.suffix.lower())
     return {date: None} if date else {}

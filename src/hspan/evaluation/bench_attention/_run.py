@@ -61,11 +61,11 @@ def bench_attention(
     for one in settings:
         check_image(one.image)
     date = now()
-    with _threads(settings[0].threads if settings else None):
+    with torch_threads(settings[0].threads if settings else None):
         machine = {**describe_machine(), **describe_kernel()}
     cases: list[Case] = []
     for one in settings:
-        with _threads(one.threads):
+        with torch_threads(one.threads):
             for case in _cases(one, say):
                 cases.append(case)
                 on_case(case)
@@ -145,7 +145,8 @@ def _plain(settings: Settings) -> dict[str, Any]:
 
 
 @contextmanager
-def _threads(count: int | None) -> Generator[None]:
+def torch_threads(count: int | None) -> Generator[None]:
+    """Let torch use so many threads; None leaves them as they are."""
     before = torch.get_num_threads()
     if count is not None:
         torch.set_num_threads(count)
