@@ -11,6 +11,7 @@ SMALL = {  # settings that keep a forward pass under a tenth of a second
     "hspan-s": {"channels": 8, "num_modules": 5},
     "hspan-light": {"channels": 8, "num_blocks": 3, "attention_after": (1,)},
     "bicubic": {},
+    "spmsr": {"patch": 3, "lr_atoms": 6, "hr_atoms": 8},
     "srcnn": {"channels": (8, 4)},
     "fsrcnn": {"channels": 8, "inner_channels": 4, "num_mappings": 2},
     "vdsr": {"channels": 8, "num_layers": 4},

@@ -15,6 +15,7 @@ from hspan.models.registry import (
     list_models,
     network_entry,
 )
+from hspan.models.spmsr import SPMSR, SPMSRConfig
 from hspan.models.srcnn import SRCNN, SRCNNConfig
 from hspan.models.srmd import SRMD, SRMDConfig, degradation_code, gaussian_kernel, kernel_basis
 from hspan.models.vdsr import VDSR, VDSRConfig
@@ -24,6 +25,7 @@ __all__ = [
     "HSPAN",
     "IRCNN",
     "MODELS",
+    "SPMSR",
     "SRCNN",
     "SRMD",
     "VDSR",
@@ -39,6 +41,7 @@ __all__ = [
     "MemNet",
     "MemNetConfig",
     "ModelEntry",
+    "SPMSRConfig",
     "SRCNNConfig",
     "SRMDConfig",
     "VDSRConfig",

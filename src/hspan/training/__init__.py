@@ -1,5 +1,6 @@
 """Training: recipes, the loop, checkpoints and exact resume."""
 
+from hspan.training._dictionary import fit_spmsr
 from hspan.training._module import DivergenceError, SRTrainingModule
 from hspan.training._recipe import Recipe, list_recipes, load_recipe
 from hspan.training._run import Observer, TrainingResult, train
@@ -14,6 +15,7 @@ __all__ = [
     "SRTrainingModule",
     "TrainingResult",
     "ValidationSet",
+    "fit_spmsr",
     "list_recipes",
     "load_recipe",
     "lr_factor",
