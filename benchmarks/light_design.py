@@ -13,6 +13,7 @@ import math
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -22,32 +23,8 @@ from torch.nn import functional as F
 from hspan.data import PatchSampler, build_cache, find_pairs, load_pair
 from hspan.metrics import psnr
 from hspan.models import HSPANLight, HSPANLightConfig
-from hspan.modules import NLA
-
-
-class ESABlock(nn.Module):
-    """Three convolutions, a 1×1 convolution and enhanced spatial attention (as in RLFN)."""
-
-    def __init__(self, channels: int, inner: int = 16) -> None:
-        super().__init__()
-        self.convs = nn.ModuleList(nn.Conv2d(channels, channels, 3, padding=1) for _ in range(3))
-        self.mix = nn.Conv2d(channels, channels, 1)
-        self.squeeze = nn.Conv2d(channels, inner, 1)
-        self.skip = nn.Conv2d(inner, inner, 1)
-        self.stride = nn.Conv2d(inner, inner, 3, stride=2)
-        self.deep = nn.Conv2d(inner, inner, 3, padding=1)
-        self.expand = nn.Conv2d(inner, channels, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        out = x
-        for conv in self.convs:
-            out = F.relu(conv(out))
-        out = self.mix(out + x)
-        inner = self.squeeze(out)
-        wide = F.pad(inner, (0, 8, 0, 8), mode="replicate")
-        context = self.deep(F.max_pool2d(self.stride(wide), 7, 3, padding=3))
-        context = F.interpolate(context, size=out.shape[-2:], mode="bilinear", align_corners=False)
-        return out * torch.sigmoid(self.expand(context + self.skip(inner)))
+from hspan.modules import NLA, ResidualBlock
+from hspan.training import Muon
 
 
 def light(**config) -> HSPANLight:
@@ -66,27 +43,99 @@ def softmax(**config) -> HSPANLight:
     return model
 
 
-def esa(blocks: int, **config) -> HSPANLight:
-    """The same network with ESA blocks in place of residual blocks."""
-    model = light(num_blocks=blocks, **config)
+class GatedBlock(nn.Module):
+    """Three convolutions whose result also gates itself, without parameters (as in SPAN)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList(nn.Conv2d(channels, channels, 3, padding=1) for _ in range(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = F.silu(self.convs[1](F.silu(self.convs[0](x))))
+        out = self.convs[2](out)
+        return (out + x) * (torch.sigmoid(out) - 0.5)
+
+
+class WideBlock(nn.Module):
+    """A residual block with more channels before its ReLU (as in WDSR)."""
+
+    def __init__(self, channels: int, expansion: int) -> None:
+        super().__init__()
+        self.widen = nn.Conv2d(channels, channels * expansion, 3, padding=1)
+        self.narrow = nn.Conv2d(channels * expansion, channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.narrow(F.relu(self.widen(x)))
+
+
+def exchanged(model: HSPANLight, make: Callable[[], nn.Module]) -> HSPANLight:
+    """The same network with other blocks in place of its residual blocks."""
     for i, block in enumerate(model.body):
         if type(block).__name__ == "ResidualBlock":
-            model.body[i] = ESABlock(model.config.channels)
+            model.body[i] = make()
     return model
 
 
-DESIGNS: dict[str, Callable[[], nn.Module]] = {
-    "48x14, no attention": lambda: light(attention_after=()),
-    "48x14, HSPA, patch 4": lambda: light(),
-    "48x14, softmax, patch 4": lambda: softmax(),
-    "48x14, HSPA, patch 4, residual 1": lambda: light(residual_scale=1.0),
-    "48x14, HSPA, patch 2": lambda: light(patch=2),
-    "48x14, HSPA, patch 2, residual 1": lambda: light(patch=2, residual_scale=1.0),
-    "48x14, HSPA, patch 1": lambda: light(patch=1),
-    "48x14, 3 HSPA, patch 4": lambda: light(attention_after=(4, 8, 12)),
-    "64x8, HSPA, patch 4, residual 1": lambda: light(channels=64, num_blocks=8, residual_scale=1.0),
-    "48x20, HSPA, patch 4": lambda: light(num_blocks=20),
-    "48 ESA x6, HSPA, patch 4, residual 1": lambda: esa(6, residual_scale=1.0),
+def quiet(model: HSPANLight) -> HSPANLight:
+    """The same network, with residual branches that start at a tenth."""
+    for block in model.body:
+        if isinstance(block, ResidualBlock):
+            with torch.no_grad():
+                block.conv2.weight.mul_(0.1)
+    return model
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A design and how it is trained.
+
+    Attributes:
+        build: gives the network with fresh weights.
+        optimizer: "adam", or "muon" for the inner convolutions.
+        lr: of Adam.
+        matrix_lr: of Muon.
+        batch: patches per step.
+        patch: side of an LR patch.
+    """
+
+    build: Callable[[], nn.Module]
+    optimizer: str = "muon"
+    lr: float = 1e-3
+    matrix_lr: float = 0.01
+    batch: int = 8
+    patch: int = 48
+
+
+def plain(**config) -> HSPANLight:
+    return light(attention_after=(), **config)
+
+
+# What is compared with what: the first row; then how it is trained; its blocks and its size; and
+# where attention sits, of which kind.
+DESIGNS: dict[str, Variant] = {
+    "48x14": Variant(plain),
+    "48x14, Adam 1e-3": Variant(plain, "adam"),
+    "48x14, Adam 2e-3": Variant(plain, "adam", lr=2e-3),
+    "48x14, Muon 0.02": Variant(plain, matrix_lr=0.02),
+    "48x14, Muon 0.005": Variant(plain, matrix_lr=0.005),
+    "48x14, Muon 0.0025": Variant(plain, matrix_lr=0.0025),
+    "48x14, batch 4, Muon 0.007": Variant(plain, batch=4, matrix_lr=0.007),
+    "48x14, batch 16, patch 32": Variant(plain, batch=16, patch=32),
+    "48x14, quiet start, Adam 1e-3": Variant(lambda: quiet(plain()), "adam"),
+    "64x8": Variant(lambda: plain(channels=64, num_blocks=8)),
+    "40x20": Variant(lambda: plain(channels=40, num_blocks=20)),
+    "48x20": Variant(lambda: plain(num_blocks=20)),
+    "48x9, gated blocks": Variant(lambda: exchanged(plain(num_blocks=9), lambda: GatedBlock(48))),
+    "32x10, wide blocks": Variant(
+        lambda: exchanged(plain(channels=32, num_blocks=10), lambda: WideBlock(32, 3))
+    ),
+    "48x14, HSPA, patch 4": Variant(light),
+    "48x14, HSPA, patch 4, reduction 6": Variant(lambda: light(reduction=6)),
+    "48x14, HSPA, patch 4, residual 1": Variant(lambda: light(residual_scale=1.0)),
+    "48x14, 2 HSPA, patch 4": Variant(lambda: light(attention_after=(5, 10))),
+    "48x14, HSPA, patch 2": Variant(lambda: light(patch=2)),
+    "48x14, HSPA, patch 1": Variant(lambda: light(patch=1)),
+    "48x14, softmax, patch 4": Variant(softmax),
 }
 
 
@@ -104,19 +153,25 @@ def score(model: nn.Module, pairs) -> float:
 def train(name: str, args: argparse.Namespace, validation) -> dict:
     """Train for a budget of processor time, which a busy machine doesn't distort."""
     torch.manual_seed(args.seed)
-    model = DESIGNS[name]().to(memory_format=torch.channels_last)
+    variant = DESIGNS[name]
+    model = variant.build().to(memory_format=torch.channels_last)
     average = torch.optim.swa_utils.AveragedModel(
         model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(args.ema)
     )
     cache = build_cache(args.data, 2)
-    data = PatchSampler(cache, batch_size=args.batch, patch=args.patch, seed=args.seed)
-    optimizer = torch.optim.Adam(model.parameters(), lr=args.lr)
+    data = PatchSampler(cache, batch_size=variant.batch, patch=variant.patch, seed=args.seed)
+    if variant.optimizer == "adam":
+        optimizer = torch.optim.Adam(model.parameters(), lr=variant.lr)
+    else:
+        named = model.named_parameters()
+        optimizer = Muon(named, lr=variant.lr, matrix_lr=variant.matrix_lr)
+    rates = [group["lr"] for group in optimizer.param_groups]
     started, wall, step, done = time.process_time(), time.time(), 0, 0.0
     while done < 1:
         lr, hr = (t.float().div_(255) for t in data.batch(step))
-        rate = args.lr * min(1.0, (step + 1) / 100) * 0.5 * (1 + math.cos(math.pi * done))
-        for group in optimizer.param_groups:
-            group["lr"] = rate
+        factor = min(1.0, (step + 1) / 100) * 0.5 * (1 + math.cos(math.pi * done))
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate * factor
         with torch.autocast("cpu", torch.bfloat16):
             loss = F.l1_loss(model(lr).float(), hr)
         optimizer.zero_grad()
@@ -129,9 +184,9 @@ def train(name: str, args: argparse.Namespace, validation) -> dict:
     result = {
         "design": name,
         "parameters": sum(p.numel() for p in model.parameters()),
-        "batch": args.batch,
-        "patch": args.patch,
-        "learning_rate": args.lr,
+        "optimizer": variant.optimizer,
+        "batch": variant.batch,
+        "patch": variant.patch,
         "processor_seconds": args.seconds,
         "wall_seconds": time.time() - wall,
         "steps": step,
@@ -143,7 +198,7 @@ def train(name: str, args: argparse.Namespace, validation) -> dict:
 
 def time_designs(names: list[str], runs: int, side: int) -> list[dict]:
     x = torch.rand(1, 3, side, side).contiguous(memory_format=torch.channels_last)
-    models = {n: DESIGNS[n]().eval().to(memory_format=torch.channels_last) for n in names}
+    models = {n: DESIGNS[n].build().eval().to(memory_format=torch.channels_last) for n in names}
     seconds: dict[str, list[float]] = {n: [] for n in models}
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
         for run in range(runs + 1):
@@ -171,11 +226,8 @@ def main() -> None:
     parser.add_argument("--data")
     parser.add_argument("--validation", nargs="*", default=[])
     parser.add_argument("--designs", nargs="*", default=list(DESIGNS))
-    parser.add_argument("--seconds", type=float, default=300, help="of processor time, each")
-    parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--patch", type=int, default=48)
-    parser.add_argument("--ema", type=float, default=0.99)
-    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--seconds", type=float, default=240, help="of processor time, each")
+    parser.add_argument("--ema", type=float, default=0.98)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--side", type=int, default=256)

@@ -131,6 +131,23 @@ def test_bad_steps_change_nothing_but_are_counted(tiny):
 
 
 @pytest.mark.usefixtures("quiet_lightning")
+def test_bad_steps_leave_muon_s_momentum(tiny):
+    weights = []
+
+    def record(module):
+        weights.append(module.network.conv[1].weight.detach().clone())
+
+    network = Network(bad_steps={1})
+    sizes = ((3, 8), (8, 8), (8, 12))
+    network.conv = nn.Sequential(*(nn.Conv2d(i, o, 3, padding=1) for i, o in sizes))
+    module = fit(network, tiny("training.max_steps=3", "optimizer.name=muon"), record)
+    assert int(module.skipped) == 1
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[1], weights[2])
+    assert all(p.isfinite().all() for p in module.result.parameters())
+
+
+@pytest.mark.usefixtures("quiet_lightning")
 def test_gives_up_when_nothing_but_bad_steps(tiny):
     network = Network(bad_steps=range(60))
     with pytest.raises(DivergenceError, match=r"50 steps in a row.*lower optimizer\.lr"):

@@ -62,8 +62,9 @@ def read_log(folder):
         return list(csv.DictReader(file))
 
 
-def test_resumed_run_equals_a_straight_one(tiny, tmp_path):
-    recipe = tiny()
+@pytest.mark.parametrize("optimizer", ["adam", "muon"])
+def test_resumed_run_equals_a_straight_one(tiny, tmp_path, optimizer):
+    recipe = tiny(f"optimizer.name={optimizer}")
     straight = train(recipe, tmp_path / "a")
     # The interruption falls after a row of the log, not onto a scheduled checkpoint.
     first = train(recipe, tmp_path / "b", observer=Watcher(2, interrupt))

@@ -21,5 +21,13 @@ def test_cosine_with_warmup(step, factor):
     assert lr_factor(schedule, step, 110) == pytest.approx(factor, abs=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("step", "factor"), [(0, 0.1), (10, 1), (80, 1), (85, 0.75), (95, 0.25), (100, 0), (110, 0)]
+)
+def test_trapezoid(step, factor):
+    schedule = ScheduleSection(name="trapezoid", descent=20, warmup=10)
+    assert lr_factor(schedule, step, 100) == pytest.approx(factor, abs=1e-12)
+
+
 def test_warmup_may_be_the_whole_run():
     assert lr_factor(ScheduleSection(name="cosine", warmup=5), 5, 5) == 1

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from hspan.errors import UsageError
 from hspan.ops._backends import Call, check_name, pick, support_bytes
+from hspan.ops._forward_mode import refuse_forward_mode
 from hspan.ops.soft_threshold import compute_dtype
 
 
@@ -50,13 +51,15 @@ def hspa_attention(
         but ``-inf``, yields NaN in its own row alone.
 
     Raises:
-        UsageError: shapes, dtypes or devices don't fit together, or ``topk`` or ``width`` < 1.
+        UsageError: shapes, dtypes or devices don't fit together, ``topk`` or ``width`` < 1, or a
+            forward-mode derivative is asked for, which there isn't.
         BackendUnavailable: the named backend can't take these tensors, with the reason.
     """
     _validate(query, key)
     _validate_value(key, value)
     topk = _effective(topk, key)
     check_name(backend)
+    refuse_forward_mode("hspa_attention", query, key, value)
     if width is not None and width < 1:
         raise UsageError(f"width must be at least 1 or None, got {width}")
     keep = torch.is_grad_enabled() and (

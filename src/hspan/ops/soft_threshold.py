@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from hspan.errors import UsageError
+from hspan.ops._forward_mode import refuse_forward_mode
 
 # Newton's iteration gains at least one element of the complement a pass and in practice needs 4-10
 # passes; the cap only guards against a loop that rounding keeps alive.
@@ -40,7 +41,8 @@ def soft_threshold(scores: Tensor, dim: int = -1, topk: int | None = None) -> Te
         row that holds NaN or ``+inf``, or nothing but ``-inf``, yields NaN in that row alone.
 
     Raises:
-        UsageError: ``scores`` isn't floating, the row is empty, or ``topk`` < 1.
+        UsageError: ``scores`` isn't floating, the row is empty, ``topk`` < 1, or a forward-mode
+            derivative is asked for, which there isn't.
         IndexError: ``dim`` is out of range.
     """
     if not scores.is_floating_point():
@@ -53,6 +55,7 @@ def soft_threshold(scores: Tensor, dim: int = -1, topk: int | None = None) -> Te
         raise UsageError(f"topk must be at least 1 or None, got {topk}")
     if scores.shape[dim] == 0:
         raise UsageError(f"rows along dim {dim} are empty, so no weights can sum to 1")
+    refuse_forward_mode("soft_threshold", scores)
     return torch.ops.hspan.soft_threshold.default(scores, dim % scores.dim(), topk)
 
 

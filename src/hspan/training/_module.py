@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hspan.errors import HspanError
+from hspan.training._muon import Muon
 from hspan.training._recipe import Recipe
 from hspan.training._schedule import lr_factor
 from hspan.training._transfer import transfer_weights
@@ -27,7 +28,7 @@ class DivergenceError(HspanError):
 
 
 class SRTrainingModule(L.LightningModule):
-    """A network, its average over the steps, and Adam on the L1 loss.
+    """A network, its average over the steps, and an optimizer of the L1 loss.
 
     Steps are skipped when the loss or the gradient isn't finite: weights and the optimizer's state
     stay as they are, the step counts.
@@ -84,8 +85,16 @@ class SRTrainingModule(L.LightningModule):
         return sentence
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Adam, in its fused form where that exists."""
+        """Adam, in its fused form where that exists, or Muon."""
         settings = self.recipe.optimizer
+        if settings.name == "muon":
+            return Muon(
+                self.network.named_parameters(),
+                lr=settings.lr,
+                matrix_lr=settings.matrix_lr,
+                betas=settings.betas,
+                eps=settings.eps,
+            )
         return torch.optim.Adam(
             self.network.parameters(),
             # A tensor would be needed for compiled optimizers only; the value is set at each step.
@@ -120,9 +129,10 @@ class SRTrainingModule(L.LightningModule):
         seeds = np.random.SeedSequence([recipe.training.seed, step, self.global_rank])
         torch.manual_seed(int(seeds.generate_state(1)[0]))
         optimizer = cast(Any, self.optimizers())
+        factor = lr_factor(recipe.schedule, step, recipe.training.max_steps)
         for group in optimizer.param_groups:
-            factor = lr_factor(recipe.schedule, step, recipe.training.max_steps)
-            group["lr"] = recipe.optimizer.lr * factor
+            full = recipe.optimizer.matrix_lr if "momentum" in group else recipe.optimizer.lr
+            group["lr"] = full * factor
 
         lr, hr = (images.float() / 255 for images in batch)
         loss = F.l1_loss(self.network(lr).float(), hr)

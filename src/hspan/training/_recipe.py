@@ -69,23 +69,29 @@ class DataSection:
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerSection:
-    """Table ``[optimizer]``: Adam.
+    """Table ``[optimizer]``.
 
     Attributes:
-        lr: learning rate before any schedule.
-        betas: decay of the two running means.
-        eps: added to the denominator.
+        name: "adam", or "muon" for the inner convolutions and Adam for the rest.
+        lr: Adam's learning rate before any schedule.
+        matrix_lr: Muon's learning rate before any schedule.
+        betas: decay of Adam's two running means.
+        eps: added to Adam's denominator.
         clip: largest norm of the gradient; 0 leaves it as it is.
     """
 
-    lr: float = 1e-4  # Section IV-A, as are the next two
+    name: str = "adam"  # Section IV-A, as are lr, betas and eps
+    lr: float = 1e-4
+    matrix_lr: float = 0.02  # the better of 0.005, 0.01 and 0.02: docs/hspan-light.md
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
     clip: float = 0.0
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        _positive(self, "optimizer", "lr", "eps")
+        if self.name not in ("adam", "muon"):
+            raise UsageError(f"optimizer.name must be adam or muon, got {self.name!r}")
+        _positive(self, "optimizer", "lr", "matrix_lr", "eps")
         if self.clip < 0:
             raise UsageError(f"optimizer.clip must not be negative, got {self.clip}")
 
@@ -95,23 +101,33 @@ class ScheduleSection:
     """Table ``[schedule]``: the learning rate over the steps.
 
     Attributes:
-        name: "multistep" or "cosine" (from full to zero over ``training.max_steps``).
+        name: "multistep"; "cosine" (from full to zero over ``training.max_steps``); or "trapezoid"
+            (full until the last steps, then linearly to zero: a run of unknown length is trained
+            at the full rate, and continued with a larger ``training.max_steps`` from a checkpoint
+            before the descent).
         halve_every: steps between halvings; for "multistep" only.
+        descent: steps of the descent to zero; for "trapezoid" only.
         warmup: steps of linear rise from zero at the start.
     """
 
     name: str = "multistep"
     halve_every: int | None = None
+    descent: int | None = None
     warmup: int = 0
 
     def __post_init__(self) -> None:
         """Check that exactly the keys of the named schedule are given."""
-        if self.name not in ("multistep", "cosine"):
-            raise UsageError(f"schedule.name must be multistep or cosine, got {self.name!r}")
-        if self.name == "multistep" and (self.halve_every or 0) < 1:
-            raise UsageError("schedule.halve_every must be given, and above 0, for multistep")
-        if self.name == "cosine" and self.halve_every is not None:
-            raise UsageError("schedule.halve_every means nothing for cosine; leave it out")
+        own = {"multistep": "halve_every", "cosine": None, "trapezoid": "descent"}
+        if self.name not in own:
+            raise UsageError(
+                f"schedule.name must be multistep, cosine or trapezoid, got {self.name!r}"
+            )
+        for key in ("halve_every", "descent"):
+            value: int | None = getattr(self, key)
+            if key == own[self.name] and (value or 0) < 1:
+                raise UsageError(f"schedule.{key} must be given, and above 0, for {self.name}")
+            if key != own[self.name] and value is not None:
+                raise UsageError(f"schedule.{key} means nothing for {self.name}; leave it out")
         if self.warmup < 0:
             raise UsageError(f"schedule.warmup must not be negative, got {self.warmup}")
 

@@ -66,7 +66,7 @@ def check_resumable(path: Path, module: SRTrainingModule) -> list[str]:
         for key, value in table.items()
         if tables[section].get(key) != value
     }
-    fixed = ("model.", "optimizer.betas", "optimizer.eps")
+    fixed = ("model.", "optimizer.name", "optimizer.betas", "optimizer.eps")
     if wrong := [key for key in changes if key.startswith(fixed)]:
         was, now = changes[wrong[0]]
         raise UsageError(f"{path} was made with {wrong[0]}={was}, the recipe says {now}")
