@@ -5,7 +5,8 @@ import torch
 from hspan.imaging import degrade
 from hspan.models import create_model
 from hspan.training import _dictionary as learning
-from hspan.training import fit_spmsr
+from hspan.training import fit_spmsr, train
+from hspan.weights import load_model
 
 
 def photographs(count=6, side=48, scale=2):
@@ -79,3 +80,14 @@ def test_logistic_regression():
     found, offset = learning._logistic(pattern, used)
     assert (found - weight).abs().max() < 0.05
     assert (offset - bias).abs().max() < 0.05
+
+
+def test_training_run_starts_from_statistics(tiny, tmp_path):
+    """And what is averaged starts there too."""
+    recipe = tiny("training.max_steps=1", "training.ema=0.9", recipe="spmsr_x2")
+    result = train(recipe, tmp_path / "run")
+    network = load_model(result.weights, device="cpu")
+    atoms = network.levels[0].analysis.flatten(1)
+    fresh = create_model("spmsr", patch=5, lr_atoms=8, hr_atoms=12).levels[0]
+    assert (atoms - fresh.analysis.flatten(1)).abs().max() > 0.1  # no longer cosines
+    torch.testing.assert_close(atoms @ atoms.T, torch.eye(8), atol=0.05, rtol=0)
