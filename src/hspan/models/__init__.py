@@ -10,6 +10,7 @@ from hspan.models.fsrcnn import FSRCNN, FSRCNNConfig
 from hspan.models.han import HAN, HANConfig
 from hspan.models.hspan import HSPAN, HSPANConfig
 from hspan.models.hspan_light import HSPANLight, HSPANLightConfig
+from hspan.models.ignn import IGNN, IGNNConfig
 from hspan.models.ircnn import IRCNN, IRCNNConfig
 from hspan.models.lapsrn import LapSRN, LapSRNConfig
 from hspan.models.memnet import MemNet, MemNetConfig
@@ -55,6 +56,7 @@ __all__ = [
     "FSRCNN",
     "HAN",
     "HSPAN",
+    "IGNN",
     "IRCNN",
     "MODELS",
     "NLSN",
@@ -80,6 +82,7 @@ __all__ = [
     "HSPANLight",
     "HSPANLightConfig",
     "HSPAReport",
+    "IGNNConfig",
     "IRCNNConfig",
     "Insertion",
     "LapSRN",

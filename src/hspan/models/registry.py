@@ -17,6 +17,7 @@ from hspan.models.fsrcnn import FSRCNN, FSRCNNConfig
 from hspan.models.han import HAN, HANConfig
 from hspan.models.hspan import HSPAN, HSPANConfig
 from hspan.models.hspan_light import HSPANLight, HSPANLightConfig
+from hspan.models.ignn import IGNN, IGNNConfig
 from hspan.models.ircnn import IRCNN, IRCNNConfig
 from hspan.models.lapsrn import LapSRN, LapSRNConfig
 from hspan.models.memnet import MemNet, MemNetConfig
@@ -168,6 +169,7 @@ MODELS: dict[str, ModelEntry] = {
     "san": ModelEntry(SANConfig, SAN, "Second-order attention network", 2019),
     "rnan": ModelEntry(RNANConfig, RNAN, "Residual non-local attention network", 2019),
     "csnln": ModelEntry(CSNLNConfig, CSNLN, "Cross-scale non-local network", 2020),
+    "ignn": ModelEntry(IGNNConfig, IGNN, "Internal graph neural network", 2020),
     "nlsn": ModelEntry(NLSNConfig, NLSN, "Non-local sparse network", 2021),
     "enlcn": ModelEntry(ENLCNConfig, ENLCN, "Efficient non-local contrastive network", 2022),
 }

@@ -8,12 +8,13 @@ from torch import Tensor, nn
 
 
 class ResidualBlock(nn.Module):
-    """Two 3×3 convolutions with an activation between them, and an identity skip.
+    """Two convolutions, usually 3×3, with an activation between them, and an identity skip.
 
     Args:
         channels: C of the features.
         residual_scale: weight of the convolutions beside the input.
         activation: stands between the convolutions; None is a ReLU.
+        side: of the convolutions, odd.
     """
 
     def __init__(
@@ -21,10 +22,11 @@ class ResidualBlock(nn.Module):
         channels: int,
         residual_scale: float = 1.0,
         activation: nn.Module | None = None,
+        side: int = 3,
     ) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
-        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv1 = nn.Conv2d(channels, channels, side, padding=side // 2)
+        self.conv2 = nn.Conv2d(channels, channels, side, padding=side // 2)
         self.activation = nn.ReLU(inplace=True) if activation is None else activation
         self.residual_scale = residual_scale
 

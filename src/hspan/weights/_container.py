@@ -25,7 +25,7 @@ from hspan.weights._matlab import MAGIC, MAGIC_HDF5, read_matlab
 
 # Where training programs put the weights inside a checkpoint, best first: averaged weights are
 # what their authors evaluate.
-WRAPPERS = ("params_ema", "params", "state_dict", "model", "net")
+WRAPPERS = ("params_ema", "params", "state_dict", "net_state_dict", "model", "net")
 # Prefixes that every key of a wrapped network carries: data parallel, torch.compile, and the
 # attribute that a training class keeps the network in.
 PREFIXES = ("module.", "_orig_mod.", "model.", "net.")

@@ -15,6 +15,7 @@ from hspan.weights.official._drln import DRLN_LAYOUT
 from hspan.weights.official._edsr import EDSR_LAYOUT
 from hspan.weights.official._fsrcnn import FSRCNN_MATLAB, FSRCNN_PORT
 from hspan.weights.official._hspan import HSPAN_LAYOUT
+from hspan.weights.official._ignn import IGNN_LAYOUT
 from hspan.weights.official._ircnn import IRCNN_LAYOUT
 from hspan.weights.official._lapsrn import LAPSRN_MATLAB, LAPSRN_PORT
 from hspan.weights.official._layout import OfficialLayout
@@ -56,6 +57,7 @@ OFFICIAL: tuple[OfficialLayout, ...] = (
     HAN_LAYOUT,
     SWINIR_LAYOUT,
     CSNLN_LAYOUT,
+    IGNN_LAYOUT,
 )
 
 

@@ -38,10 +38,8 @@ CSNLN_KEYS = {
     **{f"{_SECOND}.{k}": f"mining.stages.1.sources.{v}" for k, v in _SOURCES.items()},
     "SEM.down_sample_1.{i}": "mining.stages.0.reduce.{i}",
     "SEM.error_encode.{i}": "mining.stages.0.correct.{i}",
-    "SEM.down_sample_2.{i}": "mining.summary.{i}",
     "SEM.down_sample_3.{i}": "mining.stages.1.reduce.{i}",
     "SEM.error_encode_2.{i}": "mining.stages.1.correct.{i}",
-    "SEM.down_sample_4.{i}": "mining.summary.{i}",
     "SEM.post_conv.{i}": "mining.post.{i}",
     "tail.0": "tail",
 }
@@ -68,7 +66,9 @@ def _csnln_config(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
 def _csnln_convert(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     value_range = rgb_range(_TITLE, tensors)
     kept = {k: t for k, t in tensors.items() if not re.fullmatch(CSNLN_DROPPED, k)}
-    converted = rename_all(kept, CSNLN_KEYS)
+    summary = 4 if any(key.startswith(_SECOND) for key in tensors) else 2
+    summary_keys = {f"SEM.down_sample_{summary}.{{i}}": "mining.summary.{i}"}
+    converted = rename_all(kept, {**CSNLN_KEYS, **summary_keys})
     fold_range(_TITLE, converted, value_range, "head.0.0", "tail")
     return converted
 

@@ -28,7 +28,6 @@ _SHARED_KEYS = {
     "body.{b}.conv_assembly.0": "body.{b}.value",
     "body.{b}.body.0": "body.{b}.conv1",
     "body.{b}.body.2": "body.{b}.conv2",
-    "body.{b}": "conv",
     "tail.0.{i}": "upsampler.{i}",
     "tail.1": "tail",
 }
@@ -63,7 +62,9 @@ def _convert(
 ) -> dict[str, Tensor]:
     value_range = rgb_range(title, tensors)
     kept = {k: t for k, t in tensors.items() if not re.fullmatch(NLSN_DROPPED, k)}
-    converted = rename_all(kept, keys)
+    # The convolution follows the last attention or block.
+    blocks = numbers(tensors, r"body\.(\d+)\.(?:body|conv_assembly)\.0\.weight")
+    converted = rename_all(kept, {**keys, f"body.{len(blocks)}": "conv"})
     fold_range(title, converted, value_range, "head", "tail")
     return converted
 
