@@ -43,8 +43,8 @@ def fit_spmsr(
         network: of any sizes; what it held is lost.
         lr: [B, 3, h, w], RGB in [0, 1].
         hr: [B, 3, scale·h, scale·w], likewise.
-        samples: patches to learn from.
-        steps: of gradient descent for each level.
+        samples: patches to learn from, at most.
+        steps: of gradient descent for each level; 0 leaves that to a training run.
         seed: chooses the patches.
     """
     generator = torch.Generator().manual_seed(seed)
@@ -64,9 +64,8 @@ def _patches(
     y: Tensor, difference: Tensor, side: int, samples: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
     """Draw patches at the same places of both: [N, side²] each, the first without their mean."""
-    places = torch.randint(
-        len(y) * (y.shape[2] - side + 1) * (y.shape[3] - side + 1), (samples,), generator=generator
-    )
+    count = len(y) * (y.shape[2] - side + 1) * (y.shape[3] - side + 1)
+    places = torch.randint(count, (min(samples, count),), generator=generator)
     drawn: list[Tensor] = []
     for source in (y, difference):
         windows = source[:, 0].unfold(1, side, 1).unfold(2, side, 1)  # [B, rows, columns, s, s]
