@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from hspan.errors import UsageError
+from hspan.models._checks import check_positive, check_scale
 from hspan.modules import ResidualDenseBlock, Upsampler
 
 
@@ -39,12 +39,14 @@ class RDNConfig:
 
     def __post_init__(self) -> None:
         """Check what no other check would explain as clearly."""
-        if self.scale not in (2, 3, 4):
-            raise UsageError(f"scale must be 2, 3 or 4, got {self.scale}")
-        if min(self.channels, self.growth, self.num_blocks, self.num_layers) < 1:
-            raise UsageError("channels, growth, num_blocks and num_layers must be at least 1")
-        if self.rgb_range <= 0:
-            raise UsageError(f"rgb_range must be positive, got {self.rgb_range}")
+        check_scale(self.scale)
+        check_positive(
+            channels=self.channels,
+            growth=self.growth,
+            num_blocks=self.num_blocks,
+            num_layers=self.num_layers,
+            rgb_range=self.rgb_range,
+        )
 
 
 class RDN(nn.Module):
