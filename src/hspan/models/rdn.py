@@ -1,6 +1,6 @@
 """RDN, residual dense network (Zhang et al., CVPR 2018).
 
-Section 3.1  conv1, conv2     shallow features
+Section 3.1  head, shallow    shallow features
 Section 3.2  blocks           residual dense blocks
 Section 3.3  fusion           global feature fusion of all blocks' outputs, and global residual
 
@@ -60,14 +60,14 @@ class RDN(nn.Module):
         super().__init__()
         self.config = config
         c = config.channels
-        self.conv1 = nn.Conv2d(3, c, 3, padding=1)
-        self.conv2 = nn.Conv2d(c, c, 3, padding=1)
+        self.head = nn.Conv2d(3, c, 3, padding=1)
+        self.shallow = nn.Conv2d(c, c, 3, padding=1)
         self.blocks = nn.ModuleList(
             ResidualDenseBlock(c, config.growth, config.num_layers)
             for _ in range(config.num_blocks)
         )
         self.fusion = nn.Conv2d(config.num_blocks * c, c, 1)
-        self.conv3 = nn.Conv2d(c, c, 3, padding=1)
+        self.conv = nn.Conv2d(c, c, 3, padding=1)
         self.upsampler = Upsampler(config.scale, c, config.growth)
         self.tail = nn.Conv2d(config.growth, 3, 3, padding=1)
 
@@ -80,11 +80,11 @@ class RDN(nn.Module):
         Returns:
             [B, 3, scale·H, scale·W], RGB, not clipped.
         """
-        shallow = self.conv1(x * self.config.rgb_range)
-        features = self.conv2(shallow)
+        first = self.head(x * self.config.rgb_range)
+        features = self.shallow(first)
         outputs: list[Tensor] = []
         for block in self.blocks:
             features = block(features)
             outputs.append(features)
-        deep = self.conv3(self.fusion(torch.cat(outputs, dim=1))) + shallow
+        deep = self.conv(self.fusion(torch.cat(outputs, dim=1))) + first
         return self.tail(self.upsampler(deep)).to(x.dtype) / self.config.rgb_range
