@@ -6,6 +6,9 @@ Eq. (9)        forward     sums over keys are taken once, before the queries are
 Section 3.2    _SHARPNESS  query and key on a sphere of squared radius 6, so that similar pixels
                            stand out
 
+Departure: new directions are uniform; those that the authors' program draws favour one half-space
+of each axis.
+
 Shapes: B batch, L = H·W, F random directions, E = C/r embedding channels.
 """
 
@@ -92,5 +95,9 @@ def _orthogonal_directions(count: int, width: int, generator: torch.Generator | 
     def normal(rows: int) -> Tensor:
         return torch.randn(rows, width, generator=generator, device="cpu")
 
-    blocks = [torch.linalg.qr(normal(width)).Q.t() for _ in range(-(-count // width))]
+    blocks: list[Tensor] = []
+    for _ in range(-(-count // width)):
+        q, r = torch.linalg.qr(normal(width))
+        # Without its signs, the factorisation favours half of all directions.
+        blocks.append((q * r.diagonal().sign()).t())
     return normal(count).norm(dim=1, keepdim=True) * torch.cat(blocks)[:count]
