@@ -1,6 +1,7 @@
+import pytest
 import torch
 
-from hspan import Upscaler, create_model
+from hspan import Upscaler, UsageError, create_model, load_model
 from hspan.imaging import imresize
 
 
@@ -10,3 +11,10 @@ def test_in_an_upscaler():
     exact = imresize(image.double() / 255, 3).clamp(0, 1)
     result = Upscaler(create_model("bicubic", scale=3), tile=8)(image)
     assert (result.double() / 255 - exact).abs().max() < 0.51 / 255
+
+
+def test_needs_no_file():
+    assert load_model("bicubic", scale=4).config.scale == 4
+    assert Upscaler("bicubic", scale=2).scale == 2
+    with pytest.raises(UsageError, match="network bicubic, not vdsr"):
+        load_model("bicubic", name="vdsr")

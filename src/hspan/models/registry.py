@@ -45,6 +45,7 @@ class ModelEntry:
         year: of its publication.
         defaults: settings in which this name departs from the configuration's defaults.
         any_scale: one set of weights serves every scale.
+        trained: False where there are no weights to load.
     """
 
     config: type[Any]
@@ -53,6 +54,7 @@ class ModelEntry:
     year: int
     defaults: dict[str, Any] = field(default_factory=dict[str, Any])
     any_scale: bool = False
+    trained: bool = True
 
 
 MODELS: dict[str, ModelEntry] = {
@@ -133,7 +135,12 @@ MODELS: dict[str, ModelEntry] = {
         {"channels": 60, "depths": (6, 6, 6, 6), "upsampler": "pixelshuffledirect"},
     ),
     "bicubic": ModelEntry(
-        BicubicConfig, Bicubic, "Cubic convolution, as MATLAB's imresize", 1981, any_scale=True
+        BicubicConfig,
+        Bicubic,
+        "Cubic convolution, as MATLAB's imresize",
+        1981,
+        any_scale=True,
+        trained=False,
     ),
     "spmsr": ModelEntry(
         SPMSRConfig, SPMSR, "Prediction between sparse representations of patches", 2014
