@@ -51,7 +51,7 @@ def test_costs_and_scores(capsys):
     assert hspan["receptive_field"] == {"2": "global", "3": "global", "4": "global"}
     assert hspan["multiply_adds"]["4"]["attention"] > 0
     _, captured = run(capsys, "edsr")
-    for words in ("40.73 M", "9.4 T", "38.11/32.93", "CVPR workshops 2017", "144"):
+    for words in ("40.73 M", "9.4 T", "38.11/32.93", "Enhanced deep residual", "136"):
         assert words in captured.out
 
 

@@ -10,6 +10,7 @@ from hspan.training import load_recipe
 MODELS = {
     "hspan": ("model.channels=8", "model.num_blocks=1", "model.num_modules=1"),
     "hspan-s": ("model.channels=8", "model.num_modules=1", "model.attention_modules=[0]"),
+    "spmsr": ("model.patch=5", "model.lr_atoms=8", "model.hr_atoms=12", "model.num_levels=1"),
     "hspan-light": ("model.channels=8", "model.num_blocks=1", "model.attention_after=[1]"),
 }
 TINY = (

@@ -32,7 +32,7 @@ def test_published_settings(name):
 
 
 def test_every_recipe_is_listed():
-    assert set(list_recipes()) == {*PAPER, "hspan-light_x2"}
+    assert set(list_recipes()) == {*PAPER, "hspan-light_x2", "spmsr_x2"}
 
 
 @pytest.mark.parametrize("name", list_recipes())

@@ -1,7 +1,10 @@
 import pickle
 import struct
+import sys
 
+import numpy as np
 import pytest
+import scipy.io
 import torch
 from safetensors.torch import save_file
 
@@ -124,3 +127,53 @@ def test_metadata_of_another_container(tmp_path):
     torch.save(TENSORS, tmp_path / "x.pth")
     with pytest.raises(WeightsError, match="isn't a safetensors file"):
         read_metadata(tmp_path / "x.pth")
+
+
+def test_dictionaries_in_dictionaries_become_dotted_keys(tmp_path):
+    """As 25 denoisers by number."""
+    path = tmp_path / "set.pth"
+    torch.save({"0": {"model.0.weight": TENSORS["a.weight"]}, "1": {"b": torch.ones(2)}}, path)
+    tensors = read_checkpoint(path).tensors
+    assert tensors.keys() == {"0.model.0.weight", "1.b"}
+    assert torch.equal(tensors["0.model.0.weight"], TENSORS["a.weight"])
+
+
+class TestMatlab:
+    def test_variables_structures_and_cells(self, tmp_path):
+        path = tmp_path / "weights"  # the content says what it is, not the name
+        matrix = np.arange(6.0).reshape(2, 3)
+        row = np.empty((1, 2), object)
+        row[0, 0], row[0, 1] = matrix, np.array([[7]], np.uint8)
+        variables = {"a": matrix, "s": {"c": row, "note": "text"}, "empty": np.empty((1, 0))}
+        scipy.io.savemat(path.with_suffix(".mat"), variables)
+        path.with_suffix(".mat").rename(path)
+        tensors = read_checkpoint(path).tensors
+        assert tensors.keys() == {"a", "s.c.0", "s.c.1"}
+        assert torch.equal(tensors["a"], torch.arange(6.0).view(2, 3))
+        assert torch.equal(tensors["s.c.0"], tensors["a"])
+        assert tensors["s.c.1"].item() == 7
+
+    def test_matconvnet_parameters_go_by_their_names(self, tmp_path):
+        params = [{"name": n, "value": np.full((1, 2), v)} for n, v in (("f", 1.0), ("g", 2.0))]
+        net = {"params": params, "layers": [{"pad": 1.0}, {"pad": 2.0}], "meta": {"scale": 2.0}}
+        scipy.io.savemat(tmp_path / "net.mat", {"net": net})
+        tensors = read_checkpoint(tmp_path / "net.mat").tensors
+        assert {k: t.tolist() for k, t in tensors.items()} == {"f": [[1, 1]], "g": [[2, 2]]}
+
+    def test_without_scipy(self, tmp_path, monkeypatch):
+        scipy.io.savemat(tmp_path / "x.mat", {"a": np.ones(2)})
+        monkeypatch.setitem(sys.modules, "scipy.io", None)
+        with pytest.raises(WeightsError, match=r"needs SciPy .* pip install 'hspan\[matlab\]'"):
+            read_checkpoint(tmp_path / "x.mat")
+
+    def test_damaged(self, tmp_path):
+        scipy.io.savemat(tmp_path / "x.mat", {"a": np.ones((50, 50))})
+        content = (tmp_path / "x.mat").read_bytes()
+        (tmp_path / "x.mat").write_bytes(content[:300])
+        with pytest.raises(WeightsError, match="damaged or incomplete MATLAB file"):
+            read_checkpoint(tmp_path / "x.mat")
+
+    def test_hdf5(self, tmp_path):
+        (tmp_path / "x.mat").write_bytes(b"MATLAB 7.3 MAT-file, Platform: GLNXA64" + bytes(600))
+        with pytest.raises(WeightsError, match="save it again with the option -v7"):
+            read_checkpoint(tmp_path / "x.mat")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import cache
 from importlib.resources import files
 from types import MappingProxyType
@@ -23,11 +23,14 @@ from hspan.models import create_model, network_entry
 
 SCALES = (2, 3, 4)
 _PATCH = 48  # LR pixels per side, as the paper trains (Section IV-A)
-# Networks that attend to the whole image, or pool channels over it, by design: that they reach over
-# a narrow one is proof enough, where others are followed until their field ends.
-_GLOBAL = frozenset(
-    "hspan hspan-s hspan-light rcan han drln san rnan ignn csnln nlsn enlcn".split()
-)
+# Settings that shorten the measurement of a receptive field and leave it what it is.
+_NARROW = {
+    "channels": 12,
+    "shallow_channels": 12,
+    "growth": 12,
+    "reduction": 2,
+    "inner_reduction": 2,
+}
 # Columns after which a network repeats itself: the side of its windows.
 _PERIODS = {"swinir": 8, "swinir-light": 8}
 
@@ -74,6 +77,16 @@ def count_patch(network: nn.Module) -> int:
     return count_multiply_adds(network, _PATCH, _PATCH).total
 
 
+def measure_field(name: str, scale: int) -> int | None:
+    """Measure the receptive field of a network with fewer channels but the same layers."""
+    kinds = {f.name: f.type for f in fields(network_entry(name).config)}
+    narrow = {key: value for key, value in _NARROW.items() if kinds.get(key) in ("int", int)}
+    torch.manual_seed(0)
+    network = create_model(name, scale=scale, **narrow).eval()
+    period = _PERIODS.get(name, 1)
+    return receptive_field(network, scale, period=period, rows=max(8, 2 * period))
+
+
 def measure_costs(name: str) -> dict[int, ModelCost]:
     """Count a network's costs and measure its receptive field, at every scale that it has."""
     costs: dict[int, ModelCost] = {}
@@ -83,16 +96,7 @@ def measure_costs(name: str) -> dict[int, ModelCost]:
             continue
         field = None
         if all(cost.receptive_field is not None for cost in costs.values()):
-            torch.manual_seed(0)
-            period = _PERIODS.get(name, 1)
-            network = create_model(name, scale=scale).eval()
-            field = receptive_field(
-                network,
-                scale,
-                period=period,
-                rows=max(8, 2 * period),
-                limit=128 if name in _GLOBAL else 1024,
-            )
+            field = measure_field(name, scale)
         costs[scale] = ModelCost(
             parameters=count_parameters(skeleton),
             multiply_adds=count_multiply_adds(skeleton, *lr_size(scale)),

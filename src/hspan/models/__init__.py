@@ -30,6 +30,7 @@ from hspan.models.registry import (
 )
 from hspan.models.rnan import RNAN, RNANConfig
 from hspan.models.san import SAN, SANConfig
+from hspan.models.spmsr import SPMSR, SPMSRConfig
 from hspan.models.srcnn import SRCNN, SRCNNConfig
 from hspan.models.srmd import SRMD, SRMDConfig, degradation_code, gaussian_kernel, kernel_basis
 from hspan.models.surgery import (
@@ -66,6 +67,7 @@ __all__ = [
     "RDN",
     "RNAN",
     "SAN",
+    "SPMSR",
     "SRCNN",
     "SRMD",
     "VDSR",
@@ -98,6 +100,7 @@ __all__ = [
     "RNANConfig",
     "Replacement",
     "SANConfig",
+    "SPMSRConfig",
     "SRCNNConfig",
     "SRMDConfig",
     "SwinIR",

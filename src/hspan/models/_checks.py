@@ -3,14 +3,15 @@
 from hspan.errors import UsageError
 
 
-def check_scale(scale: int) -> None:
-    """Refuse scales that no benchmark has.
+def check_scale(scale: int, scales: tuple[int, ...] = (2, 3, 4)) -> None:
+    """Refuse scales that a network isn't made for.
 
     Raises:
-        UsageError: not 2, 3 or 4.
+        UsageError: none of the scales, by default those that benchmarks have.
     """
-    if scale not in (2, 3, 4):
-        raise UsageError(f"scale must be 2, 3 or 4, got {scale}")
+    if scale not in scales:
+        *others, last = map(str, scales)
+        raise UsageError(f"scale must be {', '.join(others)} or {last}, got {scale}")
 
 
 def check_positive(**values: float) -> None:

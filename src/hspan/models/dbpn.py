@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hspan.errors import UsageError
+from hspan.models._checks import check_positive, check_scale
 
 # Kernel of a projection by its stride, with padding 2: 2 + 4, 4 + 4 and 8 + 4 in the program.
 KERNELS = {2: 6, 3: 7, 4: 8, 8: 12}
@@ -47,12 +48,12 @@ class DBPNConfig:
 
     def __post_init__(self) -> None:
         """Check what no other check would explain as clearly."""
-        if self.scale not in KERNELS:
-            raise UsageError(f"scale must be 2, 3, 4 or 8, got {self.scale}")
-        if self.channels < 1 or self.shallow_channels < 1 or self.num_stages < 2:
-            raise UsageError("channels must be at least 1 and num_stages at least 2")
-        if self.num_passes is not None and self.num_passes < 1:
-            raise UsageError(f"num_passes must be None or at least 1, got {self.num_passes}")
+        check_scale(self.scale, tuple(KERNELS))
+        check_positive(channels=self.channels, shallow_channels=self.shallow_channels)
+        if self.num_stages < 2:
+            raise UsageError(f"num_stages must be at least 2, got {self.num_stages}")
+        if self.num_passes is not None:
+            check_positive(num_passes=self.num_passes)
 
 
 class _Projection(nn.Module):

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from hspan.errors import UsageError
+from hspan.models._checks import check_positive, check_scale
 from hspan.modules import StoredMeanShift, Upsampler
 
 
@@ -43,16 +44,14 @@ class DRLNConfig:
 
     def __post_init__(self) -> None:
         """Check what no other check would explain as clearly."""
-        if self.scale not in (2, 3, 4, 8):
-            raise UsageError(f"scale must be 2, 3, 4 or 8, got {self.scale}")
+        check_scale(self.scale, (2, 3, 4, 8))
         # A configuration read from JSON holds lists.
         object.__setattr__(self, "cascades", tuple(self.cascades))
         if not self.cascades or min(self.cascades) < 1 or self.cascades[1:2] == (1,):
             raise UsageError("cascades must hold counts of at least 1, the second at least 2")
         if not 1 <= self.reduction <= self.channels:
             raise UsageError(f"reduction must lie in [1, {self.channels}], got {self.reduction}")
-        if self.rgb_range <= 0:
-            raise UsageError(f"rgb_range must be positive, got {self.rgb_range}")
+        check_positive(rgb_range=self.rgb_range)
 
 
 class ReLUResidualUnit(nn.Module):

@@ -8,7 +8,7 @@ Departure: images are in [0, 1]; the authors' program works in [0, 255].
 
 from dataclasses import dataclass
 
-from hspan.errors import UsageError
+from hspan.models._checks import check_positive, check_scale
 from hspan.modules import ResidualBackbone, ResidualBlock
 
 
@@ -31,10 +31,8 @@ class EDSRConfig:
 
     def __post_init__(self) -> None:
         """Check what no other check would explain as clearly."""
-        if self.scale not in (2, 3, 4):
-            raise UsageError(f"scale must be 2, 3 or 4, got {self.scale}")
-        if self.channels < 1 or self.num_blocks < 1:
-            raise UsageError("channels and num_blocks must be at least 1")
+        check_scale(self.scale)
+        check_positive(channels=self.channels, num_blocks=self.num_blocks)
 
 
 class EDSR(ResidualBackbone):

@@ -8,15 +8,17 @@ Section 3.2  extract  5×5 convolution to d channels
              expand   1×1 back to d
              deconv   9×9 transposed convolution to luma, stride scale
 
-Departure: training starts from weights that enlarge bilinearly, not from noise.
+Departure: training starts from weights that enlarge by interpolation, not from noise.
 """
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hspan.imaging._resize import cubic
 from hspan.models._checks import check_positive, check_scale
 from hspan.modules import BicubicResize, luma, replace_luma
 from hspan.modules.convolutions import carry
@@ -86,7 +88,7 @@ class FSRCNN(nn.Module):
             padding=_SIDE // 2 + border - move,
             output_padding=config.scale - 1 - 2 * move,
         )
-        _bilinear(self.deconv)
+        _interpolate(self.deconv)
 
     def _layer(self, inputs: int, outputs: int, side: int) -> nn.Sequential:
         c = self.config
@@ -97,7 +99,7 @@ class FSRCNN(nn.Module):
             padding=side // 2,
             padding_mode="replicate" if c.matlab else "zeros",
         )
-        carry(conv, spread=0.1)
+        carry(conv, spread=0.01)
         return nn.Sequential(conv, nn.PReLU(outputs if c.channel_slopes else 1))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -116,13 +118,15 @@ class FSRCNN(nn.Module):
 
 
 @torch.no_grad()
-def _bilinear(deconv: nn.ConvTranspose2d) -> None:
-    """Let the first channel be interpolated, and the others begin near zero (Section 4.1)."""
+def _interpolate(deconv: nn.ConvTranspose2d) -> None:
+    """Let the first channel be enlarged by cubic convolution, as far as the filter reaches.
+
+    The others begin near zero (Section 4.1).
+    """
     stride = deconv.stride[0]
     # Input i reaches outputs i·stride + k − 4, which lie at (k − 4 + 1/2)/stride − 1/2 from it.
-    k = torch.arange(_SIDE)
-    distance = (k - _SIDE // 2 + 0.5) / stride - 0.5
-    taps = (1 - distance.abs()).clamp(min=0)
+    k = np.arange(_SIDE)
+    taps = torch.from_numpy(cubic((k - _SIDE // 2 + 0.5) / stride - 0.5)).float()
     for phase in range(stride):
         taps[phase::stride] /= taps[phase::stride].sum()
     nn.init.normal_(deconv.weight, std=0.001)

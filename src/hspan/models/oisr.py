@@ -18,7 +18,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from hspan.errors import UsageError
+from hspan.models._checks import check_choice, check_positive, check_scale
 from hspan.modules import ResidualBackbone
 
 
@@ -40,12 +40,9 @@ class OISRConfig:
 
     def __post_init__(self) -> None:
         """Check what no other check would explain as clearly."""
-        if self.scale not in (2, 3, 4):
-            raise UsageError(f"scale must be 2, 3 or 4, got {self.scale}")
-        if self.method not in BLOCKS:
-            raise UsageError(f"method must be rk2, lf or rk3, got {self.method!r}")
-        if self.channels < 1 or self.num_blocks < 1:
-            raise UsageError("channels and num_blocks must be at least 1")
+        check_scale(self.scale)
+        check_choice("method", self.method, tuple(BLOCKS))
+        check_positive(channels=self.channels, num_blocks=self.num_blocks)
 
 
 class _Step(nn.Module):

@@ -9,7 +9,7 @@ Departure: images are in [0, 1]; the authors' program works in [0, 255].
 
 from dataclasses import dataclass
 
-from hspan.errors import UsageError
+from hspan.models._checks import check_positive, check_scale
 from hspan.modules import ResidualBackbone, ResidualChannelAttentionBlock, ResidualGroup
 
 
@@ -33,10 +33,10 @@ class RCANConfig:
 
     def __post_init__(self) -> None:
         """Check what no other check would explain as clearly."""
-        if self.scale not in (2, 3, 4, 8):
-            raise UsageError(f"scale must be 2, 3, 4 or 8, got {self.scale}")
-        if self.channels < 1 or self.num_groups < 1 or self.num_blocks < 1:
-            raise UsageError("channels, num_groups and num_blocks must be at least 1")
+        check_scale(self.scale, (2, 3, 4, 8))
+        check_positive(
+            channels=self.channels, num_groups=self.num_groups, num_blocks=self.num_blocks
+        )
 
 
 class RCAN(ResidualBackbone):

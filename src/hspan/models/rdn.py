@@ -1,6 +1,6 @@
 """RDN, residual dense network (Zhang et al., CVPR 2018).
 
-Section 3.1  conv1, conv2     shallow features
+Section 3.1  head, shallow    shallow features
 Section 3.2  blocks           residual dense blocks
 Section 3.3  fusion           global feature fusion of all blocks' outputs, and global residual
 
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from hspan.errors import UsageError
+from hspan.models._checks import check_positive, check_scale
 from hspan.modules import ResidualDenseBlock, Upsampler
 
 
@@ -39,12 +39,14 @@ class RDNConfig:
 
     def __post_init__(self) -> None:
         """Check what no other check would explain as clearly."""
-        if self.scale not in (2, 3, 4):
-            raise UsageError(f"scale must be 2, 3 or 4, got {self.scale}")
-        if min(self.channels, self.growth, self.num_blocks, self.num_layers) < 1:
-            raise UsageError("channels, growth, num_blocks and num_layers must be at least 1")
-        if self.rgb_range <= 0:
-            raise UsageError(f"rgb_range must be positive, got {self.rgb_range}")
+        check_scale(self.scale)
+        check_positive(
+            channels=self.channels,
+            growth=self.growth,
+            num_blocks=self.num_blocks,
+            num_layers=self.num_layers,
+            rgb_range=self.rgb_range,
+        )
 
 
 class RDN(nn.Module):
@@ -58,14 +60,14 @@ class RDN(nn.Module):
         super().__init__()
         self.config = config
         c = config.channels
-        self.conv1 = nn.Conv2d(3, c, 3, padding=1)
-        self.conv2 = nn.Conv2d(c, c, 3, padding=1)
+        self.head = nn.Conv2d(3, c, 3, padding=1)
+        self.shallow = nn.Conv2d(c, c, 3, padding=1)
         self.blocks = nn.ModuleList(
             ResidualDenseBlock(c, config.growth, config.num_layers)
             for _ in range(config.num_blocks)
         )
         self.fusion = nn.Conv2d(config.num_blocks * c, c, 1)
-        self.conv3 = nn.Conv2d(c, c, 3, padding=1)
+        self.conv = nn.Conv2d(c, c, 3, padding=1)
         self.upsampler = Upsampler(config.scale, c, config.growth)
         self.tail = nn.Conv2d(config.growth, 3, 3, padding=1)
 
@@ -78,11 +80,11 @@ class RDN(nn.Module):
         Returns:
             [B, 3, scale·H, scale·W], RGB, not clipped.
         """
-        shallow = self.conv1(x * self.config.rgb_range)
-        features = self.conv2(shallow)
+        first = self.head(x * self.config.rgb_range)
+        features = self.shallow(first)
         outputs: list[Tensor] = []
         for block in self.blocks:
             features = block(features)
             outputs.append(features)
-        deep = self.conv3(self.fusion(torch.cat(outputs, dim=1))) + shallow
+        deep = self.conv(self.fusion(torch.cat(outputs, dim=1))) + first
         return self.tail(self.upsampler(deep)).to(x.dtype) / self.config.rgb_range

@@ -27,6 +27,7 @@ from hspan.models.rcan import RCAN, RCANConfig
 from hspan.models.rdn import RDN, RDNConfig
 from hspan.models.rnan import RNAN, RNANConfig
 from hspan.models.san import SAN, SANConfig
+from hspan.models.spmsr import SPMSR, SPMSRConfig
 from hspan.models.srcnn import SRCNN, SRCNNConfig
 from hspan.models.srmd import SRMD, SRMDConfig
 from hspan.models.swinir import SwinIR, SwinIRConfig
@@ -44,6 +45,7 @@ class ModelEntry:
         year: of its publication.
         defaults: settings in which this name departs from the configuration's defaults.
         any_scale: one set of weights serves every scale.
+        trained: False where there are no weights to load.
     """
 
     config: type[Any]
@@ -52,6 +54,7 @@ class ModelEntry:
     year: int
     defaults: dict[str, Any] = field(default_factory=dict[str, Any])
     any_scale: bool = False
+    trained: bool = True
 
 
 MODELS: dict[str, ModelEntry] = {
@@ -87,7 +90,7 @@ MODELS: dict[str, ModelEntry] = {
         DBPNConfig,
         DBPN,
         "Deep back-projection network, 7 stages run three times",
-        2019,
+        2021,
         {"num_passes": 3},
     ),
     "rdn": ModelEntry(RDNConfig, RDN, "Residual dense network", 2018),
@@ -132,9 +135,17 @@ MODELS: dict[str, ModelEntry] = {
         {"channels": 60, "depths": (6, 6, 6, 6), "upsampler": "pixelshuffledirect"},
     ),
     "bicubic": ModelEntry(
-        BicubicConfig, Bicubic, "Cubic convolution, as MATLAB's imresize", 1981, any_scale=True
+        BicubicConfig,
+        Bicubic,
+        "Cubic convolution, as MATLAB's imresize",
+        1981,
+        any_scale=True,
+        trained=False,
     ),
-    "srcnn": ModelEntry(SRCNNConfig, SRCNN, "Three convolutions on an enlarged image", 2014),
+    "spmsr": ModelEntry(
+        SPMSRConfig, SPMSR, "Prediction between sparse representations of patches", 2014
+    ),
+    "srcnn": ModelEntry(SRCNNConfig, SRCNN, "Three convolutions on an enlarged image", 2016),
     "fsrcnn": ModelEntry(
         FSRCNNConfig, FSRCNN, "Small convolutions at LR size and a transposed one", 2016
     ),

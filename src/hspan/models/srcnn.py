@@ -66,7 +66,7 @@ class SRCNN(nn.Module):
         )
         for layer in self.body:
             if isinstance(layer, nn.Conv2d):
-                carry(layer, spread=0.1)
+                carry(layer, spread=0.01)
 
     def forward(self, x: Tensor) -> Tensor:
         """Upscale images.

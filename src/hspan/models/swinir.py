@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from hspan.errors import UsageError
+from hspan.models._checks import check_choice, check_scale
 from hspan.modules import MeanShift, Upsampler, WindowBlock, window_mask
 
 _ENLARGED = 64  # channels of the enlarged features in the program
@@ -53,22 +54,17 @@ class SwinIRConfig:
 
     def __post_init__(self) -> None:
         """Check what no other check would explain as clearly."""
-        if self.scale not in (2, 3, 4, 8):
-            raise UsageError(f"scale must be 2, 3, 4 or 8, got {self.scale}")
+        check_scale(self.scale, (2, 3, 4, 8))
         # A configuration read from JSON holds lists.
         object.__setattr__(self, "depths", tuple(self.depths))
         if not self.depths or min(self.depths) < 1:
             raise UsageError("depths must hold at least one count, and counts of at least 1")
         if self.window < 2:
             raise UsageError(f"window must be at least 2, got {self.window}")
-        if self.upsampler not in ("pixelshuffle", "pixelshuffledirect"):
-            raise UsageError(
-                f"upsampler must be pixelshuffle or pixelshuffledirect, got {self.upsampler!r}"
-            )
+        check_choice("upsampler", self.upsampler, ("pixelshuffle", "pixelshuffledirect"))
         if not 0 <= self.drop_path < 1:
             raise UsageError(f"drop_path must lie in [0, 1), got {self.drop_path}")
-        if self.padding not in ("reflect", "symmetric"):
-            raise UsageError(f"padding must be reflect or symmetric, got {self.padding!r}")
+        check_choice("padding", self.padding, ("reflect", "symmetric"))
 
 
 class WindowGroup(nn.Module):

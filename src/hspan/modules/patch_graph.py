@@ -43,7 +43,9 @@ class PatchGraph:
         query = _patches(features).transpose(1, 2)  # [B, m, 9·C]
         key = _patches(smaller).transpose(1, 2)  # [B, n, 9·C]
         rows, columns = map(patches_along, smaller.shape[-2:])
-        if rows <= _WINDOW and columns <= _WINDOW:
+        small = rows <= _WINDOW and columns <= _WINDOW
+        # A strip so narrow that a square in it holds fewer keys than are wanted has few in all.
+        if small or min(rows, columns) ** 2 < neighbours:
             found = _nearest(query, key, neighbours)
         else:
             grid = tuple(map(patches_along, self.size))

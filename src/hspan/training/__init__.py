@@ -1,5 +1,6 @@
 """Training: recipes, the loop, checkpoints and exact resume."""
 
+from hspan.training._dictionary import fit_spmsr
 from hspan.training._module import DivergenceError, SRTrainingModule
 from hspan.training._muon import Muon
 from hspan.training._recipe import Recipe, list_recipes, load_recipe
@@ -16,6 +17,7 @@ __all__ = [
     "SRTrainingModule",
     "TrainingResult",
     "ValidationSet",
+    "fit_spmsr",
     "list_recipes",
     "load_recipe",
     "lr_factor",

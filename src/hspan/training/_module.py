@@ -14,12 +14,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hspan.data import ImageCache, PatchSampler
 from hspan.errors import HspanError
+from hspan.models import SPMSR
+from hspan.training._dictionary import fit_spmsr
 from hspan.training._muon import Muon
 from hspan.training._recipe import Recipe
 from hspan.training._schedule import lr_factor
 from hspan.training._transfer import transfer_weights
 
+_STATISTICS = 16  # batches that statistics are taken of
 _MOST_SKIPPED = 50  # consecutive non-finite steps after which a run is given up
 
 
@@ -83,6 +87,26 @@ class SRTrainingModule(L.LightningModule):
         if self.average is not None:
             self.average.load_state_dict(self.network.state_dict())
         return sentence
+
+    def start_from_images(self, cache: ImageCache) -> None:
+        """Give a network that begins with statistics of its images, SPMSR, these statistics.
+
+        Args:
+            cache: the training images.
+        """
+        if not isinstance(self.network, SPMSR):
+            return
+        data = self.recipe.data
+        sampler = PatchSampler(
+            cache,
+            batch_size=_STATISTICS * data.batch_size,
+            patch=data.patch,
+            seed=self.recipe.training.seed,
+        )
+        lr, hr = (part.float() / 255 for part in sampler.batch(0))
+        fit_spmsr(self.network, lr, hr, steps=0, seed=self.recipe.training.seed)
+        if self.average is not None:
+            self.average.load_state_dict(self.network.state_dict())
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam, in its fused form where that exists, or Muon."""

@@ -128,6 +128,8 @@ def train(
         report=observer.caching,
     )
     _note_images(cache, recipe.data.patch, observer)
+    if checkpoint is None and not recipe.training.init_from:
+        module.start_from_images(cache)
 
     stop = StopCallback(recipe.training.max_seconds)
     validation = None

@@ -53,7 +53,10 @@ def read_checkpoint(path: Path) -> Checkpoint:
     if is_safetensors(path):
         with _opened(path) as file:
             tensors = {key: file.get_tensor(key) for key in file.keys()}
-            return Checkpoint(_unwrapped(tensors, path), file.metadata() or {})
+            metadata = file.metadata() or {}
+        # Our own files have no wrappers, and none of bicubic's tensors.
+        ours = "hspan.model" in metadata
+        return Checkpoint(tensors if ours else _unwrapped(tensors, path), metadata)
     head = _first_bytes(path, len(MAGIC))
     if head == MAGIC_HDF5:
         raise WeightsError(

@@ -34,10 +34,11 @@ def load_model(
 
     Args:
         source: a shipped weight's name (``hspan-light``, for which ``scale`` chooses; or
-            ``2x_hspan-light``), a ``.safetensors`` file written by ``save_model``, an official
-            ``.pt``, ``.pth`` or ``.mat`` of a network in the paper, or any checkpoint whose keys
-            fit the network that ``name`` and ``scale`` describe. Files are told apart by content.
-            Wrappers (``params_ema``, ``params``, ``state_dict``, ``model``, ``net``) and prefixes
+            ``2x_hspan-light``), the name of a network without weights (``bicubic``), a
+            ``.safetensors`` file written by ``save_model``, an official ``.pt``, ``.pth`` or
+            ``.mat`` of a network in the paper, or any checkpoint whose keys fit the network that
+            ``name`` and ``scale`` describe. Files are told apart by content. Wrappers
+            (``params_ema``, ``params``, ``state_dict``, ``model``, ``net``) and prefixes
             (``module.``) are removed.
         name: the registry's name of the network, where the file doesn't say it.
         scale: where the source doesn't say it, or its weights serve every scale (VDSR); 2, or the
@@ -58,6 +59,10 @@ def load_model(
     """
     target = choose_device(device)
     if isinstance(source, str) and not Path(source).is_file():
+        if source in MODELS and not MODELS[source].trained:
+            _agree(source, "network", source, name)
+            options = config if scale is None else {"scale": scale, **config}
+            return create_model(source, **options).eval().to(target)
         shipped = _shipped(source, scale)
         if shipped is not None:
             source = shipped.path
@@ -122,7 +127,7 @@ def _filled(
     try:
         network = create_model(stored_name, **{**stored, **config})
     except UsageError as error:
-        if config or stored_name == name:
+        if config or scale is not None or stored_name == name:
             raise
         raise WeightsError(f"{source} was written by another version: {error}") from error
     if "hspan.changes" in header:

@@ -43,8 +43,7 @@ def read_matlab(path: Path) -> dict[str, Any]:
         raise WeightsError(
             f"{path} is a damaged or incomplete MATLAB file ({error}); fetch it again"
         ) from error
-    variables = {k: _plain(v) for k, v in content.items() if not k.startswith("__")}
-    return {key: value for key, value in variables.items() if value is not None}
+    return _numbers({k: _plain(v) for k, v in content.items() if not k.startswith("__")})
 
 
 def _plain(value: Any) -> Any:
@@ -53,7 +52,7 @@ def _plain(value: Any) -> Any:
     if names is not None:  # a structure
         if "params" in names and "layers" in names:
             return _plain(value.params)
-        return _kept({name: _plain(getattr(value, name)) for name in names})
+        return {name: _plain(getattr(value, name)) for name in names}
     if not isinstance(value, np.ndarray):
         return None
     if value.dtype == object:  # cells, or an array of structures
@@ -61,8 +60,8 @@ def _plain(value: Any) -> Any:
         if len(items) == 1:
             return items[0]
         if items and all(isinstance(i, dict) and isinstance(i.get("name"), str) for i in items):
-            return _kept({item["name"]: item.get("value") for item in items})
-        return _kept({str(i): item for i, item in enumerate(items)})
+            return {item["name"]: item.get("value") for item in items}
+        return {str(i): item for i, item in enumerate(items)}
     if value.dtype.kind == "U":
         return str(value.item()) if value.size == 1 else None
     if value.dtype.kind in "fiu" and value.size:
@@ -70,5 +69,9 @@ def _plain(value: Any) -> Any:
     return None
 
 
-def _kept(entries: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in entries.items() if value is not None}
+def _numbers(entries: dict[str, Any]) -> dict[str, Any]:
+    """Dictionaries of tensors without texts and what is None."""
+    inner = {k: _numbers(v) if isinstance(v, dict) else v for k, v in entries.items()}
+    return {
+        k: v for k, v in inner.items() if isinstance(v, torch.Tensor) or (isinstance(v, dict) and v)
+    }

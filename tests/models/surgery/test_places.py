@@ -1,10 +1,15 @@
 """The usual places, and networks whose softmax the paper replaces."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
-from hspan import HSPA, add_hspa, create_model, remove_hspa
+from hspan import HSPA, add_hspa, create_model, remove_hspa, replace_softmax, restore_softmax
+from hspan.modules import ReplaceableWeighting
+from hspan.modules.weighting import applications
 
+DOCUMENT = (Path(__file__).parents[3] / "docs" / "generality.md").read_text(encoding="utf-8")
 SMALL = {
     "fsrcnn": {},
     "edsr": {"channels": 8, "num_blocks": 6},
@@ -45,6 +50,25 @@ def test_fsrcnn_as_published():
     report = add_hspa(model)
     assert [(b.channels, b.parameters) for b in report.blocks] == [(12, 315), (12, 315)]
     assert (report.parameters_before, report.parameters_after) == (12_644, 13_274)
+    assert str(report) in DOCUMENT
+
+
+def test_softmax_of_csnln_as_published():
+    """24 attention modules: two that all twelve stages share (Fig. 8)."""
+    with torch.device("meta"):
+        model = create_model("csnln", scale=2)
+    report = replace_softmax(model)
+    assert (report.applications, report.parameters) == (24, 3_061_265)
+    assert str(report) in DOCUMENT
+    assert len(restore_softmax(model).modules) == 2
+
+
+@pytest.mark.parametrize(("name", "count"), [("nlsn", 5), ("san", 2), ("rnan", 2), ("enlcn", 0)])
+def test_attention_modules(name, count):
+    with torch.device("meta"):
+        model = create_model(name, scale=2)
+    found = [m for m in model.modules() if isinstance(m, ReplaceableWeighting)]
+    assert sum(applications(m) for m in found) == count
 
 
 @pytest.mark.parametrize("name", ["edsr", "rcan"])

@@ -18,12 +18,12 @@ _TITLE = "RDN"
 
 # Official name, ours; the last convolution of UPNet is added to it.
 RDN_KEYS = {
-    "SFENet1": "conv1",
-    "SFENet2": "conv2",
+    "SFENet1": "head",
+    "SFENet2": "shallow",
     "RDBs.{d}.convs.{c}.conv.0": "blocks.{d}.layers.{c}.conv",
     "RDBs.{d}.LFF": "blocks.{d}.fusion",
     "GFF.0": "fusion",
-    "GFF.1": "conv3",
+    "GFF.1": "conv",
 }
 
 

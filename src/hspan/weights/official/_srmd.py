@@ -23,9 +23,7 @@ def _config(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     channels, inputs = tensors["0.weight"].shape[:2]
     told = inputs - 3 - CODE_LENGTH
     if told not in (0, 1):
-        raise WeightsError(
-            f"an official SRMD checkpoint with {inputs} input channels, not 18 or 19"
-        )
+        raise WeightsError(f"an official SRMD checkpoint with {inputs} channels in, not 18 or 19")
     outputs = tensors[f"{_LAST}.weight"].shape[0]
     return {"scale": math.isqrt(outputs // 3), "channels": channels, "noise_aware": told == 1}
 
