@@ -32,6 +32,15 @@ def test_images_of_few_patches(size, padded):
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("size", [(8, 140), (140, 8)])
+def test_narrow_strips(size):
+    """Their searched window would hold fewer patches than the graph has neighbours."""
+    output = network()(torch.rand(1, 3, *size))
+    assert output.shape == (1, 3, 2 * size[0], 2 * size[1])
+    assert output.isfinite().all()
+
+
+@torch.no_grad()
 def test_one_neighbour():
     assert network(neighbours=1)(torch.rand(1, 3, 8, 9)).shape == (1, 3, 16, 18)
 
@@ -42,12 +51,3 @@ def test_one_neighbour():
 def test_impossible_settings(options):
     with pytest.raises(UsageError):
         IGNNConfig(**options)
-
-
-@torch.no_grad()
-@pytest.mark.parametrize("size", [(8, 140), (140, 8)])
-def test_narrow_strips(size):
-    """Their searched window would hold fewer patches than the graph has neighbours."""
-    output = network()(torch.rand(1, 3, *size))
-    assert output.shape == (1, 3, 2 * size[0], 2 * size[1])
-    assert output.isfinite().all()

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from hspan.errors import UsageError
-from hspan.modules.convolutions import carry, conv_chain
+from hspan.modules.convolutions import carry, conv_chain, start_lively
 
 
 def test_layers():
@@ -27,3 +27,16 @@ def test_carried_channels_pass_every_convolution():
         carry(conv, count=3, spread=0.0)
     x = torch.rand(1, 3, 6, 5)
     torch.testing.assert_close(chain(x), x)
+
+
+@pytest.mark.parametrize(
+    "conv", [nn.Conv2d(32, 32, 3, padding=1), nn.ConvTranspose2d(32, 32, 4, 2, 1)]
+)
+def test_signals_keep_their_size(conv):
+    """Over six layers; PyTorch's own start loses a factor of more than 200."""
+    torch.manual_seed(0)
+    x = torch.randn(1, 32, 16, 16)
+    for _ in range(6):
+        start_lively(conv)
+        x = conv(x.relu())[..., :16, :16].detach()
+    assert 0.2 < x.std() < 5

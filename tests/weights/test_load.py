@@ -5,6 +5,7 @@ import torch
 from safetensors.torch import save_file
 
 from hspan.errors import UsageError, WeightsError
+from hspan.models import create_model
 from hspan.weights import load_model, save_model
 
 SMALL = {"channels": 8, "num_modules": 2, "num_blocks": 1}
@@ -92,3 +93,14 @@ def test_weights_that_are_no_numbers(path, network):
     save_model(network, path, name="hspan")
     with pytest.raises(WeightsError, match=r"conv\.bias holds NaN"):
         load_model(path)
+
+
+def test_weights_for_every_scale_and_for_one(tmp_path):
+    path = tmp_path / "x.safetensors"
+    save_model(create_model("vdsr", scale=2, channels=4, num_layers=3), path, name="vdsr")
+    assert load_model(path).config.scale == 2
+    assert load_model(path, scale=4).config.scale == 4
+    # Nothing in SRCNN's shapes says the scale either, but it was trained for one.
+    save_model(create_model("srcnn", scale=2, channels=(4, 2)), path, name="srcnn")
+    with pytest.raises(UsageError, match="scale 2, not 4"):
+        load_model(path, scale=4)

@@ -22,7 +22,7 @@ from hspan.errors import UsageError
 from hspan.modules import BicubicResize, MeanShift, ResidualBlock, Upsampler
 from hspan.modules.padding import pad_image
 from hspan.modules.patch_graph import PatchGraph, patches_along
-from hspan.modules.weighting import recomputed
+from hspan.modules.recompute import recomputed
 
 _VGG_CHANNELS = 64
 _VGG_MEAN = (0.485, 0.456, 0.406)  # of ImageNet in [0, 1], as VGG-19 was trained

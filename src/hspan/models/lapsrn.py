@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from hspan.errors import UsageError
 from hspan.models._checks import check_positive, check_scale
 from hspan.modules import BicubicResize, luma, replace_luma
+from hspan.modules.convolutions import start_lively
 
 _SLOPE = 0.2  # of the leaky ReLUs, Section 3.4
 
@@ -66,6 +67,10 @@ class _Level(nn.Module):
         double = nn.ConvTranspose2d(channels, channels, 4, stride=2, padding=1, bias=bias)
         self.features = nn.Sequential(*layers, double, nn.LeakyReLU(_SLOPE, inplace=True))
         self.residual = nn.Conv2d(channels, 1, 3, padding=1, bias=bias)
+        for layer in self.features:
+            if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)):
+                start_lively(layer, _SLOPE)
+        start_lively(self.residual, _SLOPE, gain=0.1)  # near the interpolated image
         self.image = nn.ConvTranspose2d(1, 1, 4, stride=2, padding=1, bias=False)
         taps = torch.tensor([1.0, 3.0, 3.0, 1.0]) / 4
         with torch.no_grad():
@@ -90,6 +95,7 @@ class LapSRN(nn.Module):
         levels = config.num_levels or 0  # settled by the configuration
         self.enlarge = BicubicResize(config.scale)
         self.head = nn.Conv2d(1, config.channels, 3, padding=1, bias=config.bias)
+        start_lively(self.head)
         self.activation = nn.LeakyReLU(_SLOPE, inplace=True)
         self.levels = nn.ModuleList(
             _Level(config.channels, config.depth, config.bias) for _ in range(levels)

@@ -50,7 +50,9 @@ PAPERS: dict[str, Paper] = {
     "edsr-baseline": _EDSR,
     "dbpn": _DBPN,
     "dbpn-ll": _DBPN,
-    "dbpn-res-mr64-3": _DBPN,
+    "dbpn-res-mr64-3": Paper(
+        "Deep back-projection networks for single image super-resolution", "IEEE TPAMI"
+    ),
     "rdn": Paper("Residual dense network for image super-resolution", "CVPR"),
     "rcan": Paper(
         "Image super-resolution using very deep residual channel attention networks", "ECCV"

@@ -90,7 +90,7 @@ MODELS: dict[str, ModelEntry] = {
         DBPNConfig,
         DBPN,
         "Deep back-projection network, 7 stages run three times",
-        2019,
+        2021,
         {"num_passes": 3},
     ),
     "rdn": ModelEntry(RDNConfig, RDN, "Residual dense network", 2018),
@@ -145,7 +145,7 @@ MODELS: dict[str, ModelEntry] = {
     "spmsr": ModelEntry(
         SPMSRConfig, SPMSR, "Prediction between sparse representations of patches", 2014
     ),
-    "srcnn": ModelEntry(SRCNNConfig, SRCNN, "Three convolutions on an enlarged image", 2014),
+    "srcnn": ModelEntry(SRCNNConfig, SRCNN, "Three convolutions on an enlarged image", 2016),
     "fsrcnn": ModelEntry(
         FSRCNNConfig, FSRCNN, "Small convolutions at LR size and a transposed one", 2016
     ),

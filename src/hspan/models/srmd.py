@@ -10,7 +10,7 @@ For another blur, ``degradation_code(kernel, basis)`` needs the basis that the w
 with. The authors' is a file of its own (``P`` in ``srmd_pca_matlab.mat``); ``kernel_basis`` makes
 one for new networks.
 
-Departure: training starts from weights that enlarge by repeating pixels, not from noise.
+Departure: training starts from weights that enlarge bilinearly, not from noise.
 """
 
 import math
@@ -85,7 +85,7 @@ class SRMD(nn.Module):
         self.body = conv_chain((inputs, *hidden, 3 * config.scale**2))
         self.register_buffer("degradation", torch.empty(0), persistent=False)
         self.set_degradation(config.blur, config.noise)
-        _repeat_pixels(self.body, config.scale)
+        _interpolate(self.body, config.scale)
 
     def set_degradation(self, blur: tuple[float, ...], noise: float = 0.0) -> None:
         """Say what LR images have gone through; ``config`` says it from then on.
@@ -180,15 +180,19 @@ def kernel_basis(kernels: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _repeat_pixels(body: nn.Sequential, scale: int) -> None:
-    """Let colours pass all layers, and every colour go to all pixels of its square."""
+def _interpolate(body: nn.Sequential, scale: int) -> None:
+    """Let colours pass all layers, and the last one enlarge them bilinearly."""
     convs = [layer for layer in body if isinstance(layer, nn.Conv2d)]
     for conv in convs[:-1]:
         if conv.out_channels >= 3:
-            carry(conv, count=3, spread=0.1)
+            carry(conv, count=3, spread=0.01)
     last = convs[-1]
-    if last.in_channels >= 3:
-        last.weight *= 0.1
-        for output in range(last.out_channels):
-            last.weight[output, output // scale**2, 1, 1] = 1.0
-        nn.init.zeros_(last.bias)  # pyright: ignore[reportArgumentType] (it has one)
+    if last.in_channels < 3:
+        return
+    last.weight *= 0.01
+    nn.init.zeros_(last.bias)  # pyright: ignore[reportArgumentType] (it has one)
+    place = (torch.arange(scale) + 0.5) / scale - 0.5  # of the new pixels around an old one
+    taps = (1 - (torch.arange(-1, 2) - place[:, None]).abs()).clamp(min=0)  # [scale, 3]
+    filters = torch.einsum("ri,cj->rcij", taps, taps).flatten(0, 1)
+    for colour in range(3):
+        last.weight[colour * scale**2 : (colour + 1) * scale**2, colour] = filters

@@ -1,5 +1,6 @@
 """Chains of convolutions with nothing but ReLU between them."""
 
+import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -20,6 +21,9 @@ def conv_chain(
     padding_mode: Padding = "zeros",
 ) -> nn.Sequential:
     """Convolutions that keep the size, at even indices, with a ReLU between any two.
+
+    Weights start as ``start_lively`` has them, the last ones at a tenth: a network with a skip
+    connection begins near it.
 
     Args:
         channels: of the input, and of every convolution's output.
@@ -49,8 +53,31 @@ def conv_chain(
             bias=bias,
             padding_mode=padding_mode,
         )
+        start_lively(conv, gain=1.0 if i < count - 1 else 0.1)
         layers.append(conv)
     return nn.Sequential(*layers)
+
+
+@torch.no_grad()
+def start_lively(
+    conv: nn.Conv2d | nn.ConvTranspose2d, slope: float = 0.0, gain: float = 1.0
+) -> None:
+    """Draw weights that keep the size of signals through any number of layers (He et al., 2015).
+
+    PyTorch's own shrink them, by √6 at every ReLU, which leaves nothing after twenty.
+
+    Args:
+        conv: changed in place; its bias becomes zero.
+        slope: of the leaky ReLU before it.
+        gain: factor on top.
+    """
+    inputs = conv.in_channels * math.prod(conv.kernel_size)
+    if isinstance(conv, nn.ConvTranspose2d):
+        inputs /= math.prod(conv.stride)  # an output reads only so many of the taps
+    deviation = gain * math.sqrt(2 / ((1 + slope**2) * inputs))
+    nn.init.normal_(conv.weight, std=deviation)
+    if conv.bias is not None:
+        nn.init.zeros_(conv.bias)
 
 
 @torch.no_grad()

@@ -17,7 +17,8 @@ from torch.nn import functional as F
 
 from hspan.errors import UsageError
 from hspan.modules.attention import embedding
-from hspan.modules.weighting import Weighting, recomputed, weigh
+from hspan.modules.recompute import recomputed
+from hspan.modules.weighting import Weighting, weigh
 
 _SHARPNESS = 10.0  # multiplies similarities (code)
 _NORM_FLOOR = 1e-4  # patches shorter than this aren't stretched to length 1 (code)

@@ -137,21 +137,21 @@ def _nearest_in_window(
     into the image where it would leave it; columns likewise.
     """
     window = min(_WINDOW, *key_grid)
-    rows, columns = (
-        (torch.arange(size) // 2 - window // scale).clamp(0, keys - window)
+    tops, lefts = (
+        [min(max(i // 2 - window // scale, 0), keys - window) for i in range(size)]
         for size, keys in zip(grid, key_grid, strict=True)
     )
-    inside = torch.arange(window)
-    taken = (columns.unsqueeze(1) + inside).to(query.device)  # [m columns, window]
+    left = torch.tensor(lefts, device=query.device).unsqueeze(1)
+    taken = left + torch.arange(window, device=query.device)  # [m columns, window]
     query = query.unflatten(1, grid)
     key = key.unflatten(1, key_grid)
     found: list[Tensor] = []
-    for row, top in enumerate(rows.tolist()):
+    for row, top in enumerate(tops):
         strip = key[:, top : top + window]
         distances = _distances(query[:, row], strip.flatten(1, 2))
         distances = distances.unflatten(2, (window, -1)).transpose(2, 3)  # [B, m c., n c., window]
         index = taken[None, :, :, None].expand(len(query), -1, -1, window)
         nearest = distances.gather(2, index).flatten(2).topk(neighbours, dim=2, largest=False)
-        across = columns.to(query.device)[:, None] + nearest.indices // window
-        found.append((top + nearest.indices % window) * key_grid[1] + across)
+        place = nearest.indices
+        found.append((top + place % window) * key_grid[1] + left + place // window)
     return torch.cat(found, dim=1)

@@ -7,14 +7,12 @@ change from one to the other, and changes back to the very same results.
 Shapes: B batch, N queries, M keys, C and D channels.
 """
 
-from collections.abc import Callable
-from typing import Literal, Protocol, cast, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
-import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from hspan.errors import UsageError
+from hspan.modules.recompute import recomputed
 from hspan.ops import hspa_attention, soft_threshold, softmax_attention
 
 Weighting = Literal["softmax", "soft-threshold"]
@@ -117,13 +115,6 @@ def spread(query: Tensor, key: Tensor, value: Tensor, weighting: Weighting) -> T
     for keys, values in zip(key.split(step, dim=1), value.split(step, dim=1), strict=True):
         out = out + recomputed(part, query, keys, values)
     return out
-
-
-def recomputed(function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
-    """Call a function of tensors; nothing inside it is kept for the gradient."""
-    if not torch.is_grad_enabled():
-        return function(*inputs)
-    return cast(Tensor, checkpoint(function, *inputs, use_reentrant=False))
 
 
 def _check(weighting: str) -> None:

@@ -4,10 +4,11 @@ For each level, on patches x of the enlarged luma without their mean and patches
 
 1. D_l: orthonormal atoms for which few inner products suffice, by turns thresholding them and
    rotating the atoms to fit (Procrustes).
-2. D_h: as many atoms as asked for, by turns sparse coding of d (orthogonal matching pursuit) and
-   least squares (method of optimal directions).
+2. β: codes of d in a dictionary of unit atoms, by turns orthogonal matching pursuit and least
+   squares for the atoms (method of optimal directions).
 3. W, b: logistic regression of which HR atoms are in use on which LR atoms are.
    C: least squares of the HR coefficients in use on the LR coefficients.
+   D_h: least squares of d on the β that these predict, which are shrunk by their probabilities.
 4. All of them but the pattern of D_l by gradient descent on the error of the predicted patches,
    which is what counts; the statistics before are where it starts.
 """
@@ -82,7 +83,7 @@ def _start(level: SPMSRLevel, x: Tensor, d: Tensor, generator: torch.Generator) 
     atoms, threshold = _orthonormal(x, level.analysis.shape[0])
     alpha = x @ atoms
     sparse = torch.where(alpha.abs() > threshold, 1.0, -1.0)
-    _synthesis, beta = _sparse_dictionary(d, level.synthesis.shape[0], generator)
+    beta = _sparse_codes(d, level.synthesis.shape[0], generator)
     used = beta != 0
     weight, bias = _logistic(sparse, used)
     mean = _conditional_mean(alpha, beta, used)
@@ -92,7 +93,6 @@ def _start(level: SPMSRLevel, x: Tensor, d: Tensor, generator: torch.Generator) 
     assert level.support.bias is not None
     level.support.bias.copy_(bias)
     level.coefficients.weight.copy_(mean[..., None, None])
-    # The prediction is shrunk by its probabilities: atoms that fit it, not the codes.
     predicted = (1 + torch.tanh(sparse @ weight.T + bias)) / 2 * (alpha @ mean.T)
     level.synthesis.copy_(_least_squares(predicted, d).view(-1, 1, side, side))
 
@@ -111,8 +111,8 @@ def _orthonormal(x: Tensor, count: int) -> tuple[Tensor, float]:
     return atoms, threshold
 
 
-def _sparse_dictionary(d: Tensor, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Step 2: unit atoms [count, side²] and codes [N, count]."""
+def _sparse_codes(d: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """Step 2: codes [N, count] of a dictionary that is learned beside them."""
     lively = d.norm(dim=1).topk(min(len(d), 20 * count)).indices
     atoms = d[lively[torch.randperm(len(lively), generator=generator)[:count]]]
     if len(atoms) < count:
@@ -120,7 +120,7 @@ def _sparse_dictionary(d: Tensor, count: int, generator: torch.Generator) -> tup
     atoms = F.normalize(atoms, dim=1)
     for _ in range(_ROUNDS):
         atoms = F.normalize(_least_squares(_pursue(d, atoms), d), dim=1)
-    return atoms, _pursue(d, atoms)
+    return _pursue(d, atoms)
 
 
 def _pursue(d: Tensor, atoms: Tensor) -> Tensor:

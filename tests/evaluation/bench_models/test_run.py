@@ -9,9 +9,11 @@ from hspan.evaluation import count_multiply_adds
 from hspan.evaluation.bench_models import (
     ModelSettings,
     ModelsReport,
+    _run,
     bench_models,
     models_report_from_json,
 )
+from hspan.evaluation.bench_models._competitor import Competitor
 from hspan.models import create_model
 from hspan.weights import save_model
 
@@ -59,13 +61,27 @@ def test_json_round_trip(tmp_path):
     assert again.machine["threads"] == torch.get_num_threads()
 
 
-def test_what_takes_too_long_is_said_and_left_out():
-    report = measure("edsr", "fsrcnn", sizes=((64, 64),), budget=0.2)
+def test_what_takes_too_long_is_said_and_left_out(monkeypatch):
+    seconds = {"edsr": 100.0, "fsrcnn": 0.0}
+    monkeypatch.setattr(_run, "_expected", lambda competitor, *rest: seconds[competitor.name])
+    report = measure("edsr", "fsrcnn", sizes=((64, 64),))
     large, small = report.cases[0].results
-    assert "share of the budget" in large.skipped
+    assert large.skipped == "a run takes about 1e+02 s: more than its share of the budget"
     assert (large.milliseconds, large.parameters) == (None, 40_729_603)
     assert large.multiply_adds.total > 1e11
     assert small.ratio == 1  # of the first that was timed
+
+
+def test_estimates_grow_with_the_work(monkeypatch):
+    """Four times the pixels of convolutions, sixteen times the attention."""
+    monkeypatch.setattr(_run, "_once", lambda run: 1.0)
+    settings = ModelSettings(models=("hspan-light",), scale=2)
+    competitor = Competitor("hspan-light", settings, torch.device("cpu"))
+    few, many = (count_multiply_adds(competitor.network, side, side) for side in (16, 32))
+    assert many.convolutions == 4 * few.convolutions
+    assert many.attention == 16 * few.attention
+    expected = _run._expected(competitor, 32, 32, many)
+    assert expected == pytest.approx(many.total / few.total)
 
 
 def test_a_file_of_another_scale(checkpoint):

@@ -80,3 +80,30 @@ def test_full_networks(name):
     # Query and key C·C/2 + C/2 + 1 each, value C·C + C + 1.
     assert block.parameters == 2 * block.channels**2 + 2 * block.channels + 3
     assert sum(isinstance(m, HSPA) for m in model.modules()) == 1
+
+
+ATTENTIVE = {
+    "san": {"channels": 8, "num_groups": 2, "num_blocks": 1, "reduction": 2},
+    "rnan": {"channels": 8, "num_blocks": 3},
+    "csnln": {"channels": 8, "depth": 2},
+    "nlsn": {"channels": 8, "num_blocks": 2, "interval": 2, "chunk": 36, "rounds": 2},
+}
+
+
+@pytest.mark.parametrize("name", ATTENTIVE)
+@torch.no_grad()
+def test_networks_with_softmax_replaced(name):
+    torch.manual_seed(0)
+    model = create_model(name, scale=2, **ATTENTIVE[name]).eval()
+    for parameter in model.parameters():
+        if not parameter.any():  # a gate that is closed before training
+            torch.nn.init.constant_(parameter, 0.1)
+    original, x = model.state_dict(), torch.rand(1, 3, 12, 13)
+    softmax = model(x)
+    assert replace_softmax(model).modules
+    model.load_state_dict(original)
+    sparse = model(x)
+    assert sparse.isfinite().all()
+    assert not torch.equal(sparse, softmax)
+    restore_softmax(model)
+    assert torch.equal(model(x), softmax)

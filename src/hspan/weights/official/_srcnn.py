@@ -78,7 +78,7 @@ SRCNN_PORT = OfficialLayout(
         r"(conv2|map\.0)\.weight",
         r"(conv3|reconstruction)\.weight",
     ),
-    absent=(r"(conv4|tail)\..*",),  # the latter: RDN under our names
+    absent=(r"conv4\..*",),
     names=("srcnn",),
     config=_port_config,
     convert=_port_convert,
