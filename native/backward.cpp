@@ -3,6 +3,7 @@
 #include <new>
 #include <vector>
 
+#include "backward_tiles.h"
 #include "dispatch.h"
 #include "hspan.h"
 #include "order.h"
@@ -79,7 +80,7 @@ class SortedByKey {
 
 template <class Real>
 struct Gradients {
-  const Real* out;  // given
+  const Real *out, *limits;  // given
   Real *query, *key, *value;
 };
 
@@ -165,13 +166,20 @@ class Recovered {
 template <class Real>
 bool backward_image(const Kernels& kernels, const Image<Real>& image,
                     const Support<Real>& support, const Gradients<Real>& gradients,
-                    bool as_bf16, int threads) {
+                    bool as_bf16, int tiles, int threads) {
   const RealKernels<Real>& real = kernels.of<Real>();
+  const bool kept = support.starts && std::none_of(support.starts, support.starts + image.queries,
+                                                   [](int64_t start) { return start < 0; });
+  if constexpr (sizeof(Real) == 4) {
+    const TiledGradients tiled{gradients.out, gradients.limits, gradients.query, gradients.key,
+                               gradients.value};
+    if (tiles >= 0 && backward_tiles(kernels, image, kept ? support : Support<Real>{}, tiled,
+                                     tiles > 0, threads))
+      return true;
+  }
   std::fill_n(gradients.key, image.keys * image.channels, Real{0});
   std::fill_n(gradients.value, image.keys * image.value_channels, Real{0});
   Buffer<int64_t> offsets(image.queries + 1);
-  const bool kept = support.starts && std::none_of(support.starts, support.starts + image.queries,
-                                                   [](int64_t start) { return start < 0; });
   if (kept) {
     for (int64_t first = 0; first < image.queries;) {
       int64_t last = first, entries = 0;
@@ -205,11 +213,12 @@ int backward(const hspan_call& call, const void* grad, void* d_query, void* d_ke
     };
     const Gradients<Real> gradients{
         static_cast<const Real*>(grad) + b * call.queries * call.value_channels,
+        static_cast<const Real*>(call.limits) + b * call.queries * 2,
         part(d_query, call.queries, call.channels), part(d_key, call.keys, call.channels),
         part(d_value, call.keys, call.value_channels)};
     return backward_image(kernels,
                           image_of<Real>(call, b, query_order.data(), key_order.data()),
-                          support_of<Real>(call, b, nullptr), gradients, call.as_bf16,
+                          support_of<Real>(call, b, nullptr), gradients, call.as_bf16, call.tiles,
                           outside ? 1 : call.threads);
   };
   bool failed = false, finite = true;

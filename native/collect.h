@@ -108,7 +108,7 @@ HSPAN_INLINE Bounds first_bounds(const float* rows, int64_t count, float gap, in
   const Lanes top = largest(rows, count);
   // A first guess from the right is as good as one from the left: Newton lands below the root.
   const Lanes kappa = max(newton_step(rows, count, top - broadcast(gap)), top - broadcast(1.f));
-  const Lanes nothing = top - broadcast(__FLT_MAX__);
+  const Lanes nothing = broadcast(-__FLT_MAX__);
   return raise(rows, count, {top, kappa, nothing}, topk, 12, broadcast(0.02f) * (top - kappa));
 }
 

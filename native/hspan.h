@@ -8,7 +8,7 @@ extern "C" {
 #define HSPAN_EXPORT __attribute__((visibility("default")))
 
 // Raised with every change of what follows, so that Python never calls a library it doesn't know.
-#define HSPAN_ABI_VERSION 1
+#define HSPAN_ABI_VERSION 2
 
 HSPAN_EXPORT int hspan_abi_version(void);
 
@@ -29,6 +29,9 @@ struct hspan_call {
   int32_t threads;
   int32_t level;    // instruction set, as numbered by hspan_isa_name; -1: the best
   int32_t as_bf16;  // not 0: query and key hold bf16 numbers, which a bf16 screen needn't round
+  // The backward pass may multiply tiles of queries as matrices, in bf16: 0 where that is faster, 1
+  // always, -1 never, as value and grad aren't bf16 numbers.
+  int32_t tiles;
   const void* query;  // [B, N, C]
   const void* key;    // [B, M, C]
   const void* value;  // [B, M, D]
@@ -45,7 +48,8 @@ struct hspan_call {
 // out: [B, N, D]. used: [B] entries that the support has, or would have had with enough capacity.
 HSPAN_EXPORT int hspan_forward(const hspan_call* call, void* out, int64_t* used);
 
-// Gradients [B, N, C], [B, M, C], [B, M, D] of the call's inputs, given grad [B, N, D].
+// Gradients [B, N, C], [B, M, C], [B, M, D] of the call's inputs, given grad [B, N, D] and what
+// hspan_forward left in limits and in the support.
 HSPAN_EXPORT int hspan_backward(const hspan_call* call, const void* grad, void* d_query,
                                 void* d_key, void* d_value);
 }

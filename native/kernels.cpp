@@ -3,6 +3,7 @@
 
 #include "attend.h"
 #include "differentiate.h"
+#include "differentiate_tiles.h"
 
 #define HSPAN_TEXT(x) #x
 #define HSPAN_NAME(x) HSPAN_TEXT(x)
@@ -21,6 +22,11 @@ const Kernels& table() {
        differentiate_keys<float>},
       {sum_columns<double>, pack_keys<double>, probe<double>, attend<double>, differentiate_queries<double>,
        differentiate_keys<double>},
+#if defined(HSPAN_PAIRS)
+      {kTilesTogether, kWordMultiple, pack_rows, count_tiles, differentiate_tiles},
+#else
+      {},
+#endif
   };
   return kernels;
 }

@@ -109,6 +109,62 @@ struct RealKernels {
                              int64_t first, int64_t last, Real* d_key, Real* d_value);
 };
 
+// Keys, centred, and values of an image in bf16, two neighbouring channels to a word, row by row. What
+// keys share adds nothing to a gradient: those of a query's scores sum to zero.
+struct PairedRows {
+  uint32_t* words;                      // [M, stride()], keys first
+  const float* mean;                    // [C] of the keys
+  int64_t key_words, value_words;       // a row's, with zeros up to a multiple of 16
+  int64_t product_words;                // how many of the values' products have to go through
+  int64_t key_columns, value_columns;   // of their gradients: channels, rounded up to 16
+
+  int64_t stride() const { return key_words + value_words; }
+  int64_t columns() const { return key_columns + value_columns; }
+};
+
+// Where the backward pass in tiles has its weights from: the support, or, where that is empty, the
+// scores of all keys.
+struct TileWeights {
+  Support<float> support;
+  const PackedKeys* keys;
+  const float* limits;  // [N, 2] of the forward pass; needed either way
+};
+
+// What one thread works in when it differentiates tiles. T of them are taken together; R = M + 64.
+struct PairScratch {
+  Scratch lanes;           // of which pack_queries needs a part
+  uint8_t* seen;           // [M + 64] zeros between tiles
+  int32_t* row_of;         // [M]
+  int32_t* rows;           // [R] keys that some query of the tiles looks at
+  uint16_t* weights;       // [R, T, 16] in bf16; zeros between tiles
+  float* slopes;           // [R, T, 16] their gradients
+  uint16_t* slope_halves;  // [64, T, 16] gradients of the scores, in bf16
+  uint32_t* slope_pairs;   // [T, 32, 16] the same in pairs of keys
+  uint32_t* key_pairs;     // [32, 2 key_words] these keys
+  uint32_t* query_rows;    // [T, 16, stride] queries and gradients of the output
+  uint32_t* query_pairs;   // [T * 8, 2 stride] the same in pairs of queries
+  uint32_t* grad_lanes;    // [T, value_words, 16] gradients of the output, word by word
+  float* sums;             // [T, key_columns, 16]
+};
+
+struct TileCounts {
+  double rows, weights;
+};
+
+// The backward pass in bf16 with sums in float32; null where the processor has no such products.
+struct PairKernels {
+  int tiles_together;
+  int word_multiple;  // of PairedRows::product_words
+  void (*pack)(const Image<float>&, const PairedRows&, int64_t first, int64_t last);
+  // How many keys the queries of one group of tiles look at, and with how many weights.
+  TileCounts (*count)(const Image<float>&, const TileWeights&, int64_t tile, PairScratch&);
+  // The tiles [first, last): writes their gradients of queries and adds to those of keys and values,
+  // to [M, columns()].
+  void (*differentiate)(const Image<float>&, const PairedRows&, const TileWeights&,
+                        const float* grad, int64_t first, int64_t last, PairScratch&,
+                        float* d_query, float* to);
+};
+
 struct Kernels {
   const char* name;
   int channels_per_word;  // 2: bf16 pairs; 1: float32
@@ -116,6 +172,7 @@ struct Kernels {
   int tiles_per_group;    // query tiles that share a pass over the keys
   RealKernels<float> for_float;
   RealKernels<double> for_double;
+  PairKernels for_pairs;
 
   template <class Real>
   const RealKernels<Real>& of() const;

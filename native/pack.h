@@ -129,6 +129,9 @@ bool pack_keys(const Image<Real>& image, const PackedKeys& keys, int64_t first, 
   return finite;
 }
 
+// Sums of 10^5 of these, which Newton's steps take, are far from overflow.
+constexpr double kLargestScore = 1e33;
+
 // Packs a tile of queries and bounds how far a packed score can be from the score, for a key k:
 //   |q k - q~ k~| <= (|q - q~| + gamma |q|) |k~| + (1 + gamma) |q| |k - k~|,
 // k centred; gamma covers the summation's rounding and that of centring. The bound for any key is
@@ -149,7 +152,8 @@ bool pack_queries(const Image<Real>& image, const PackedKeys& keys, int64_t tile
     const double norm = __builtin_sqrt(r.norm2);
     const double per_norm = 1.001 * (__builtin_sqrt(r.error2) + gamma * norm);
     const double per_error = 1.001 * (1 + gamma) * norm;
-    const bool usable = norm * keys.norm < 1e30 && __builtin_sqrt(r.packed_norm2) < 1e30;
+    const bool usable =
+        norm * keys.norm < kLargestScore && __builtin_sqrt(r.packed_norm2) < kLargestScore;
     const int at = t * kLanes + l;
     scratch.per_norm[at] = usable ? static_cast<float>(per_norm) : 0;
     scratch.per_error[at] = usable ? static_cast<float>(per_error) : 0;

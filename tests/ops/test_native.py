@@ -193,6 +193,7 @@ HARD = {
     "half of the keys": lambda: alike(40, 900, 12, 40, 0.01),
     "few keys, alike": lambda: alike(70, 900, 24, 48, 3.0),
     "logits 1e4": lambda: draw(1, 50, 900, 24, 8, 1e4),
+    "queries of 1e30": lambda: scaled(draw(1, 50, 900, 24, 8), query=1e30),
     "zero queries": lambda: scaled(draw(1, 20, 5000, 24, 8), query=0),
     "zero keys": lambda: scaled(draw(1, 20, 1500, 24, 8), key=0),
     "some zero queries": lambda: with_outlier(zero=True),

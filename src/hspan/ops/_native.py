@@ -1,7 +1,8 @@
 """The compiled kernel for processors: native/ explains how it works; here arrays are handed over.
 
 Half-precision inputs are widened to float32 first. Values and gradients are exact to float32 (to
-float64 where an input is float64), whatever precision the kernel screens in.
+float64 where an input is float64), whatever precision the kernel screens in; only where all inputs
+are bf16, what the backward pass multiplies may be rounded to bf16, as autocast has it.
 """
 
 import ctypes
@@ -17,6 +18,8 @@ from hspan.ops.soft_threshold import compute_dtype
 
 _SMALL = 2**20  # products below which starting a second thread costs more than it saves
 
+_TILES = 0  # a bf16 call's backward takes tiles where that is faster; 1: always; -1: never
+
 _DONE, _KEYS_NOT_FINITE, _FLAT = 0, 1, 3
 
 
@@ -26,7 +29,10 @@ class _Call(ctypes.Structure):
     _fields_ = [
         *((name, ctypes.c_int64) for name in ("batch", "queries", "keys")),
         *((name, ctypes.c_int64) for name in ("channels", "value_channels", "topk", "width")),
-        *((name, ctypes.c_int32) for name in ("real_bytes", "threads", "level", "as_bf16")),
+        *(
+            (name, ctypes.c_int32)
+            for name in ("real_bytes", "threads", "level", "as_bf16", "tiles")
+        ),
         *((name, ctypes.c_void_p) for name in ("query", "key", "value", "limits")),
         ("capacity", ctypes.c_int64),
         *((name, ctypes.c_void_p) for name in ("starts", "counts", "indices", "weights")),
@@ -78,6 +84,7 @@ def _call(
     topk: int | None,
     width: int,
     as_bf16: bool,
+    tiles: int = -1,
 ) -> _Call:
     batch, queries, channels = query.shape
     small = batch * queries * key.shape[1] * (channels + value.shape[2]) < _SMALL
@@ -93,6 +100,7 @@ def _call(
         threads=1 if small else torch.get_num_threads(),
         level=_library.chosen_level(),
         as_bf16=as_bf16,
+        tiles=tiles,
         query=query.data_ptr(),
         key=key.data_ptr(),
         value=value.data_ptr(),
@@ -159,7 +167,10 @@ def backward(
     kept = None
     if support.numel():
         kept = _views(support, batch, queries, support_capacity(queries, k.shape[1]), dtype)
-    call = _call(q, k, v, None, kept, topk, width, query.dtype == torch.bfloat16)
+    as_bf16 = query.dtype == torch.bfloat16
+    tiles = _TILES if as_bf16 and value.dtype == grad.dtype == torch.bfloat16 else -1
+    saved = limits.to(dtype).contiguous()
+    call = _call(q, k, v, saved, kept, topk, width, as_bf16, tiles)
     if _run(_compiled().hspan_backward, call, g, *gradients) == _KEYS_NOT_FINITE:
         return _screened.backward(grad, query, key, value, limits, support, topk, width)
     d_query, d_key, d_value = gradients
