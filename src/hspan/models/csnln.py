@@ -12,8 +12,8 @@ enlarges twice by 2, as in the authors' program.
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from hspan.errors import UsageError
 from hspan.modules import MeanShift, ResidualBlock
@@ -150,9 +150,11 @@ class CSNLN(nn.Module):
         height, width = (self.config.scale * side for side in x.shape[-2:])
         x = pad_image(x, multiple=_FACTORS[self.config.scale][0])
         features = self.head(self.subtract_mean(x))
-        found: list[Tensor] = []
-        for _ in range(self.config.depth):
+        image, bias = x.new_zeros(()), self.tail.bias
+        # The last convolution takes the features of all runs together. It takes those of each run
+        # here, so that they needn't all be held: 1.6 GB at ×4 of 128×128.
+        for weight in self.tail.weight.split(self.config.channels, dim=1):
             features, estimate = self.mining(features)
-            found.append(estimate)
-        out = self.add_mean(self.tail(torch.cat(found, dim=1)).to(x.dtype))
-        return out[..., :height, :width]
+            image = image + F.conv2d(estimate, weight, bias, padding=1).to(x.dtype)
+            bias = None  # added once
+        return self.add_mean(image)[..., :height, :width]
