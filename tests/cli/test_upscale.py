@@ -448,15 +448,24 @@ def test_a_real_process(work, weights):
 def test_interruption_leaves_nothing(work, weights):
     Image.new("RGB", (1200, 1200)).save("a.png")
     words = ["a.png", "-o", "out", "-t", "8", "--ensemble", "-m", weights]
-    process = subprocess.Popen([*RUN, "upscale", *words], stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 120
-    while not (work / "out").exists():  # made right before the first tile
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    time.sleep(0.3)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    process = subprocess.Popen(
+        [*RUN, "upscale", *words],
+        stderr=subprocess.PIPE,
+        text=True,
+        # Jobs in a shell's background ignore the signal, and so would their children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while not (work / "out").exists():  # made right before the first tile
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        time.sleep(0.3)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode not in (0, 2)
     assert "Traceback" not in errors
     assert files(work) == ["a.png", "out"]

@@ -32,7 +32,8 @@ def test_published_settings(name):
 
 
 def test_every_recipe_is_listed():
-    assert set(list_recipes()) == {*PAPER, "hspan-light_x2", "spmsr_x2"}
+    ours = {"hspan-light_x2", "hspan-light_muon_x2", "spmsr_x2"}
+    assert set(list_recipes()) == {*PAPER, *ours}
 
 
 @pytest.mark.parametrize("name", list_recipes())
@@ -90,11 +91,11 @@ def test_overrides_take_the_type_of_their_key():
         ("optimizer.betas=0.9", "must be 2 values"),
         ("optimizer.lr=0.0", "above 0"),
         ("optimizer.clip=-1", "not be negative"),
-        ("schedule.halve_every=10", "means nothing for trapezoid"),
+        ("schedule.halve_every=10", "means nothing for cosine"),
         ("schedule.name=multistep", "halve_every must be given"),
         ("schedule.name=step", "multistep, cosine or trapezoid"),
-        ("schedule.descent=0", "descent must be given"),
-        ("schedule.name=cosine", "descent means nothing for cosine"),
+        ("schedule.name=trapezoid", "descent must be given"),
+        ("schedule.descent=10", "descent means nothing for cosine"),
         ("schedule.warmup=-1", "not be negative"),
         ("optimizer.name=sgd", "adam or muon"),
         ("optimizer.matrix_lr=0.0", "above 0"),
