@@ -1,10 +1,9 @@
 """CSNLN, cross-scale non-local network (Mei, Fan, Zhou, Huang, Huang, Shi, CVPR 2020).
 
-Section 3.3  _Sources  cross-scale attention, in-scale attention and the local path, fused by what
-                       the one adds to the other
-Section 3.4  _Mining   self-exemplar mining cell: the fused features, corrected by what they lose on
-                       the way back to low resolution; the same cell is run again and again
-Fig. 2       CSNLN     the features of all runs together give the image
+_Sources  cross-scale and in-scale attention, fused by what the one adds to the other
+_Mining   self-exemplar mining cell: the fused features, corrected by what they lose on the way back
+          to low resolution; the same cell is run again and again
+CSNLN     the features of all runs together give the image
 
 Departures: images are in [0, 1], and padded to multiples of the enlargement. At ×4 the cell
 enlarges twice by 2, as in the authors' program.
@@ -29,7 +28,7 @@ _GEOMETRY = {2: (6, 2), 3: (9, 3), 4: (8, 2)}
 
 @dataclass(frozen=True, kw_only=True)
 class CSNLNConfig:
-    """Section 4.1; (code) marks values found only in the authors' program.
+    """The published network; (code) marks values found only in the authors' program.
 
     Attributes:
         scale: upscaling factor: 2, 3 or 4.

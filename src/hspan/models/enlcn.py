@@ -3,7 +3,7 @@
 EDSR with random-feature attention before the first and after every eighth residual block.
 
 Departures: images are in [0, 1]. In training, the authors' program also returns a contrastive loss
-on the N×N similarities (Section 3.3); this network returns the image alone.
+on the N×N similarities; this network returns the image alone.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from hspan.modules.kernel_attention import KernelAttention
 
 @dataclass(frozen=True, kw_only=True)
 class ENLCNConfig:
-    """Section 4.1; (code) marks values found only in the authors' program.
+    """The published network; (code) marks values found only in the authors' program.
 
     Attributes:
         scale: upscaling factor: 2, 3 or 4.

@@ -1,10 +1,10 @@
 """IGNN, internal graph neural network (Zhou, Zhang, Zuo, Loy, NeurIPS 2020).
 
-Section 3.1  graph       patches of the image, and of the image made smaller, compared by features
-                         of VGG-19 that stay as they are
-Section 3.2  _Exchange   neighbours brought together at full and at low resolution, weighted by how
-                         they differ from what they stand for
-Section 3.3  IGNN        EDSR with the exchange in the middle
+_Compared   patches of the image, and of the image made smaller, are compared by features of VGG-19
+            that stay as they are
+_Exchange   neighbours are brought together at full and at low resolution, weighted by how they
+            differ from what they stand for
+IGNN        EDSR with the exchange in the middle
 
 Departures: images are in [0, 1]. The smaller image is made here, by MATLAB's bicubic. Whether
 patches are looked for everywhere or in a window is decided for each image by its own size. Images
@@ -31,7 +31,7 @@ _VGG_DEVIATION = (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True, kw_only=True)
 class IGNNConfig:
-    """Section 4; (code) marks values found only in the authors' program.
+    """The published network; (code) marks values found only in the authors' program.
 
     Attributes:
         scale: upscaling factor: 2, 3 or 4.

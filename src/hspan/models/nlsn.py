@@ -23,7 +23,7 @@ from hspan.ops.random import seeded_normal
 
 @dataclass(frozen=True, kw_only=True)
 class NLSNConfig:
-    """Section 4.1; (code) marks values found only in the authors' program.
+    """The published network; (code) marks values found only in the authors' program.
 
     Attributes:
         scale: upscaling factor: 2, 3 or 4.

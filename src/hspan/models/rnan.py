@@ -1,11 +1,11 @@
 """RNAN, residual non-local attention network (Zhang, Li, Li, Zhong, Fu, ICLR 2019).
 
-Eq. (2)       RNAN              attention blocks in a row, the first and the last of them non-local
-Eqs. (5)-     AttentionBlock    a trunk of residual blocks, and a mask between 0 and 1 for it
-Eqs. (8)-     EmbeddedGaussian  the non-local block that begins a non-local mask
+RNAN              attention blocks in a row, the first and the last of them non-local
+AttentionBlock    a trunk of residual blocks, and a mask between 0 and 1 for it
+EmbeddedGaussian  the non-local block that begins a non-local mask
 
 Departures: images are in [0, 1], and padded to even sizes. The non-local block's last convolution
-doesn't start at zero. As in the authors' program, and unlike Eq. (9), the non-local weights of a
+doesn't start at zero. As in the authors' program, and unlike the paper, the non-local weights of a
 position as a key sum to 1 over the positions that ask for it.
 """
 
@@ -21,7 +21,7 @@ from hspan.modules.padding import pad_image
 
 @dataclass(frozen=True, kw_only=True)
 class RNANConfig:
-    """Section 4.1; (code) marks values found only in the authors' program.
+    """The published network; (code) marks values found only in the authors' program.
 
     Attributes:
         scale: upscaling factor: 2, 3 or 4.

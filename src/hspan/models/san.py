@@ -1,9 +1,8 @@
 """SAN, second-order attention network (Dai, Cai, Zhang, Xia, Zhang, CVPR 2019).
 
-Eq. (2)     RegionAttention          a non-local block in each quarter of the features
-Section 3.2 shared_scale             share-source skip connection, from the first of them to all
-                                     groups
-Eqs. (4)-   body                     residual blocks, channel attention by covariance, convolution
+non_local     a non-local block in each quarter of the features, before and after the groups
+shared_scale  share-source skip connection, from the first of these to all groups
+body          groups of residual blocks, channel attention by covariance, convolution
 
 Departures: images are in [0, 1]. The non-local block's last convolution doesn't start at zero.
 Covariances of features of exactly 1000 rows or columns are taken of all of them.
@@ -29,7 +28,7 @@ _UNUSED_REDUCTION = 8
 
 @dataclass(frozen=True, kw_only=True)
 class SANConfig:
-    """Section 4.1; (code) marks values found only in the authors' program.
+    """The published network; (code) marks values found only in the authors' program.
 
     Attributes:
         scale: upscaling factor: 2, 3 or 4.

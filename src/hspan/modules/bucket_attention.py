@@ -1,9 +1,9 @@
 """Attention among features that a random hash puts together (NLSN: Mei, Fan, Zhou, CVPR 2021).
 
-Eq. (7)    hash     spherical locality-sensitive hashing: the nearest of ± random directions
-Eq. (8)    chunks   features sorted by hash and cut into chunks; each looks at itself and its
-                    two neighbours
-Section 3.3         several rounds of hashing, combined by how much similarity each one found
+Hash     spherical locality-sensitive hashing: the nearest of ± random directions   _orders
+Chunks   features sorted by hash and cut into chunks; each looks at itself and its
+         two neighbours                                                             _attend
+Rounds   of hashing, combined by how much similarity each one found                 forward
 
 Shapes: B batch, R rounds, L = H·W, C/r embedding channels, S chunk size, K chunks.
 """

@@ -1,8 +1,7 @@
 """Attention from pixels to patches of a smaller scale (CSNLN: Mei et al., CVPR 2020).
 
-Eqs. (3), (4)  CrossScaleAttention  patches of the features looked up among patches of the same
-                                    features made s times smaller; what is found there at full size
-                                    becomes the enlarged features
+Patches of the features are looked up among patches of the same features made s times smaller; what
+stands there at full size becomes the enlarged features.
 
 The patches that are compared are of 3 × 3 positions, and those that are laid out of 3 × 3 blocks of
 s × s. Every pair of patches is nine pairs of neighbours, so nothing is ever cut into patches: the

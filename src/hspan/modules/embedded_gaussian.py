@@ -1,7 +1,7 @@
 """The non-local block (Wang, Girshick, Gupta, He, CVPR 2018), in the forms that SAN and RNAN use.
 
-Eqs. (1), (4)  weights of φ(x) for θ(x), then the mean of g(x)   attend, or spread
-Eq. (6)        a 1×1 convolution of it beside an identity skip   forward
+Weights of φ(x) for θ(x) and the mean of g(x) by them; then a 1×1 convolution beside an identity
+skip. θ, φ and g are called query, key and value here.
 """
 
 from torch import Tensor, nn

@@ -1,10 +1,9 @@
 """Softmax attention through random features, linear in the number of pixels (ENLCN, AAAI 2022).
 
-Eqs. (6), (7)  features    exp(q·k) is the mean, over random directions w, of
-                           exp(w·q - |q|²/2) · exp(w·k - |k|²/2); a few directions estimate it
-Eq. (9)        forward     sums over keys are taken once, before the queries are known
-Section 3.2    _SHARPNESS  query and key on a sphere of squared radius 6, so that similar pixels
-                           stand out
+_features   exp(q·k) is the mean, over random directions w, of
+            exp(w·q - |q|²/2) · exp(w·k - |k|²/2); a few directions estimate it
+forward     sums over keys are taken once, before the queries are known
+_SHARPNESS  query and key on a sphere of squared radius 6, so that similar pixels stand out
 
 Departure: new directions are uniform; those that the authors' program draws favour one half-space
 of each axis.

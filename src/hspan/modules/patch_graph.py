@@ -1,8 +1,8 @@
 """Graphs from patches of an image to alike patches of the same image made smaller (IGNN, 2020).
 
-Section 3.1  PatchGraph            the k nearest patches, and how they differ
-Section 3.2  PatchGraph.aggregate  what stands in place of a neighbour at full size, brought to the
-                                   query's own mean and deviation, its overlaps averaged
+PatchGraph            the k nearest patches, and how they differ
+PatchGraph.aggregate  what stands in place of a neighbour at full size, brought to the query's own
+                      mean and deviation, its overlaps averaged
 
 Patches are of 3 × 3 positions at every second position, with zeros after the last row and column
 where they don't fit otherwise. At full size a neighbour has s × s values for each position, which

@@ -1,8 +1,8 @@
 """Channel attention by covariance (SAN: Dai, Cai, Zhang, Xia, Zhang, CVPR 2019).
 
-Eqs. (5), (6)  covariance of the channels, and its square root instead of their means
-Eqs. (7)-(9)   _square_root   Newton-Schulz iteration between two normalisations
-Eqs. (10)-(12) the gate: a mean over each row of the root, two layers, a sigmoid
+_covariance           of the channels over the image
+_square_root          of that, by Newton-Schulz iteration between two normalisations
+SecondOrderAttention  the gate: a mean over each row of the root, two layers, a sigmoid
 """
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 from hspan.modules.channel_attention import ChannelAttention
 from hspan.modules.precision import without_autocast
 
-_STEPS = 5  # of the Newton-Schulz iteration (Section 3.3)
+_STEPS = 5  # of the Newton-Schulz iteration
 _LARGEST = 1000  # rows and columns in the middle that the covariance is taken of (code)
 
 
