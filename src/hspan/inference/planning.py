@@ -3,7 +3,7 @@
 Memory: the peak of a forward pass over the largest window (``_meter``), the window itself, and the
 float32 band in which a row of tiles is put together. ALLOCATOR covers what live tensors don't
 show: blocks below 32 MiB that the C library keeps, or had kept before (measured on whole processes:
-0.7 to 1.3 times the live tensors; tests/inference/test_planning.py).
+0.95 to 1.4 times the live tensors; tests/inference/test_planning.py).
 
 Time: overlaps are computed twice, so larger tiles cost less per pixel, unless the network has
 non-local attention, whose time per pixel grows with the tile. In return attention sees more of the
@@ -33,7 +33,7 @@ from hspan.inference.tiling import Grid
 LADDER = (2048, 1536, 1024, 768, 512, 384, 256, 192, 128, 96, 64, 48, 32, 16)
 PATIENCE = 2.0
 INSTANT = 3.0  # seconds that nobody minds
-ALLOCATOR = 1.1
+ALLOCATOR = 1.2
 SHARE = 0.7  # of the free memory that a plan may count on: the rest belongs to other programs
 
 Why = Literal["asked for", "whole image", "memory", "time"]
