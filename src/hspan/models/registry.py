@@ -59,13 +59,13 @@ class ModelEntry:
 
 MODELS: dict[str, ModelEntry] = {
     "hspan": ModelEntry(
-        HSPANConfig, HSPAN, "High-similarity-pass attention network (the paper's)", 2023
+        HSPANConfig, HSPAN, "High-similarity-pass attention network (the paper's)", 2024
     ),
     "hspan-s": ModelEntry(
         HSPANConfig,
         HSPAN,
         "HSPAN with one attention block, in the middle (Section IV-D)",
-        2023,
+        2024,
         {"attention_modules": (4,)},
     ),
     "hspan-light": ModelEntry(
