@@ -70,7 +70,7 @@ class _Level(nn.Module):
         for layer in self.features:
             if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)):
                 start_lively(layer, _SLOPE)
-        start_lively(self.residual, _SLOPE, gain=0.1)  # near the interpolated image
+        start_lively(self.residual, _SLOPE, gain=0.01)  # near the interpolated image
         self.image = nn.ConvTranspose2d(1, 1, 4, stride=2, padding=1, bias=False)
         taps = torch.tensor([1.0, 3.0, 3.0, 1.0]) / 4
         with torch.no_grad():

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from hspan.models._checks import check_positive, check_scale
 from hspan.modules import BicubicResize, luma, move_luma
+from hspan.modules.convolutions import start_lively
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,6 +113,7 @@ class MemNet(nn.Module):
         self.head = _PreActivation(1, config.channels, 3, config.bias)
         self.blocks = nn.ModuleList(_MemoryBlock(config, i + 1) for i in range(config.num_blocks))
         self.tail = _PreActivation(config.channels, 1, 3, config.bias)
+        start_lively(self.tail.conv, gain=0.1)  # near the enlarged image
         if config.supervised:
             self.weights = nn.Parameter(torch.full((config.num_blocks,), 1 / config.num_blocks))
 
