@@ -22,7 +22,7 @@ from hspan.modules.weighting import Weighting, weigh
 _SHARPNESS = 10.0  # multiplies similarities (code)
 _NORM_FLOOR = 1e-4  # patches shorter than this aren't stretched to length 1 (code)
 _OVERLAP = 6.0  # divides what overlapping patches sum to, at every scale (code)
-_SCORES = 2**25  # in a strip, with its border: 128 MiB of float32
+_SCORES = 2**24  # in a strip: 64 MiB of float32
 
 
 class CrossScaleAttention(nn.Module):
