@@ -171,6 +171,8 @@ def upscale(
         kept = None
         if manifest is not None:
             kept = stack.enter_context(Manifest(manifest, batch_settings(upscaler, quality)))
+            for failure in failures:
+                kept.record_failure(failure.source, failure.reason)
         stop = stack.enter_context(interruptible())
         _run(upscaler, jobs, report, stop, quality, kept, skip_existing)
     if stop():

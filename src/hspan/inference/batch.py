@@ -129,7 +129,8 @@ def reason(source: object, error: Exception) -> str:
     elif isinstance(error, MemoryError):
         sentence = "there isn't enough memory for it"
     elif isinstance(error, OSError):
-        sentence = f"{error.filename or 'it'}: {error.strerror or error}"
+        where = f" ({error.filename})" if error.filename else ""
+        sentence = f"{error.strerror or error}{where}"
     else:
         sentence = f"unexpected {type(error).__name__} ({error}); please report it"
     sentence = " ".join(sentence.split())

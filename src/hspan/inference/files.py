@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -118,7 +117,11 @@ def _without_conflicts(
     possible: list[Job] = []
     for job in jobs:
         source, target = job.source, job.target
-        exists = os.path.exists(target)
+        try:
+            exists = _exists(target)
+        except OSError as error:
+            failures.append(Failure(source, f"{source}: {target}: {error.strerror or error}"))
+            continue
         original = originals.get(identity(target))
         if original is None and exists and not target.is_dir():
             original = linked.get(_inode(target))  # hard links
@@ -133,6 +136,15 @@ def _without_conflicts(
         else:
             possible.append(job)
     return possible, failures
+
+
+def _exists(path: Path) -> bool:
+    """Whether the name is taken; raises OSError where it can't be one, as when it is too long."""
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
 
 
 def _inode(path: Path) -> tuple[int, int] | None:

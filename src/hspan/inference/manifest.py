@@ -135,6 +135,10 @@ class Manifest:
         self._append({key: v for key, v in asdict(entry).items() if v is not None})
         self._entries[entry.source] = entry
 
+    def record_failure(self, source: Path, error: str) -> None:
+        """Add a line about an input that could not even be tried."""
+        self.record(Entry(os.path.abspath(source), "", "failed", error=error))
+
     def _append(self, content: Mapping[str, Any]) -> None:
         line = json.dumps(content).encode("ascii") + b"\n"  # odd file names as escapes
         with self._lock:
