@@ -57,7 +57,7 @@ def recognise(header: bytes) -> str | None:
         brands = header[8 : min(int.from_bytes(header[:4], "big"), len(header))]
         return "AVIF" if b"avif" in brands or b"avis" in brands else "HEIC"
     # BM alone begins many a text: the reserved bytes must be 0, the headers' size plausible.
-    if header[:2] == b"BM" and header[6:10] == bytes(4) and 12 <= header[14] <= 124:
+    if header[:2] == b"BM" and header[6:10] == bytes(4) and 12 <= sum(header[14:15]) <= 124:
         return "BMP"
     return None
 
