@@ -77,6 +77,7 @@ def plan(
     planes: int = 3,
     passes: int = 1,
     speed: Speed | None = None,
+    budget: int | None = None,
 ) -> Plan:
     """Choose the tiles for one image.
 
@@ -92,6 +93,7 @@ def plan(
         planes: channels of the result, alpha included.
         passes: how often the network sees every window, one time after the other.
         speed: of the machine; None is what is expected of the network's device.
+        budget: bytes that may be used; None is SHARE of ``available_memory``.
 
     Raises:
         UsageError: ``tile`` is neither "auto" nor a number from 0.
@@ -118,7 +120,9 @@ def plan(
             raise UsageError(f"tile must be auto, 0 or a number of pixels, got {tile!r}")
         asked = predict(tile)
         return dataclasses.replace(asked, because="as asked")
-    return _choose([predict(size) for size in (0, *(n for n in LADDER if n < max(height, width)))])
+    shared = int(available * SHARE)
+    options = [predict(size) for size in (0, *(n for n in LADDER if n < max(height, width)))]
+    return _choose(options, shared if budget is None else min(budget, shared))
 
 
 def network_cost(model: nn.Module, precision: Precision = "fp32") -> Cost:
@@ -150,10 +154,9 @@ def _available(device: str) -> int:
     return available_memory(torch.device(device))
 
 
-def _choose(options: list[Plan]) -> Plan:
+def _choose(options: list[Plan], budget: int) -> Plan:
     """The largest tile that fits into memory and isn't a waste of time; the largest come first."""
     whole = options[0]
-    budget = int(whole.available_bytes * SHARE)
     fitting = [p for p in options if p.predicted_bytes <= budget]
     fitting = fitting or options[-1:]  # the smallest tile is the best that can be tried
     fastest = min(p.predicted_seconds for p in fitting)
