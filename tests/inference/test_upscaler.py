@@ -31,7 +31,16 @@ def checkpoint(tmp_path_factory):
 
 def test_call_as_documented():
     names = list(inspect.signature(Upscaler.__init__).parameters)[1:]
-    expected = ["model", "scale", "device", "precision", "tile", "overlap", "ensemble", "max_memory"]
+    expected = [
+        "model",
+        "scale",
+        "device",
+        "precision",
+        "tile",
+        "overlap",
+        "ensemble",
+        "max_memory",
+    ]
     assert names == expected
 
 

@@ -13,6 +13,17 @@
     tile, tiles         LR pixels per axis of a tile's share (0: in one piece), number of tiles
     processed           the same in words, with the reason, as "in 6 tiles of 256, because ..."
     repeated_in_fp32    tiles that weren't finite in that precision
+    resumed             tiles, in whole rows, that an interrupted run had finished
+
+With ``--dry-run`` nothing is written, the status is "planned", and an object has, beside sizes and
+tiles of a page as above:
+
+    pages               of a TIFF
+    streamed            whether it goes from disk to disk, resumable
+    memory_bytes        what the process will hold at most
+    disk_bytes          beside the output, until that is complete
+    output_bytes        about
+    seconds             of the network on this machine now, and of reading and writing
 """
 
 from __future__ import annotations
@@ -27,6 +38,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hspan.cli._amounts import parse_bytes, parse_seconds
 from hspan.errors import HspanError, UsageError
 
 if TYPE_CHECKING:
@@ -74,8 +86,12 @@ def upscale(
         ),
     ] = "auto",
     overlap: Annotated[
-        int, typer.Option(min=0, metavar="N", help="LR pixels of context around each tile.")
-    ] = 16,
+        str,
+        typer.Option(
+            metavar="auto|N",
+            help="LR pixels of context around each tile; auto: as many as hide the seams.",
+        ),
+    ] = "auto",
     ensemble: Annotated[
         bool, typer.Option("--ensemble", help="Mean over 8 flips and rotations: 8 times the work.")
     ] = False,
@@ -95,6 +111,27 @@ def upscale(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace outputs that exist; never inputs.")
     ] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Only say what each file would take; write nothing."),
+    ] = False,
+    max_memory: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE",
+            help="Main memory for the whole process, as 2G or 800M.",
+            show_default="what is free",
+        ),
+    ] = None,
+    max_time: Annotated[
+        str | None,
+        typer.Option(
+            "--max-time-per-image",
+            metavar="TIME",
+            help="Refuse files that would take longer, as 90s, 10m or 2h.",
+            show_default="no limit",
+        ),
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print a report as JSON on standard output.")
     ] = False,
@@ -106,7 +143,9 @@ def upscale(
     given = [*(images or []), *(inputs or [])]
     if not given:
         raise UsageError("name at least one image or folder to upscale")
-    size = _tile(tile)
+    size, context = _pixels(tile, "tile", "0 "), _pixels(overlap, "overlap", "")
+    memory = None if max_memory is None else parse_bytes(max_memory)
+    seconds = None if max_time is None else parse_seconds(max_time)
 
     from hspan.inference import Upscaler, plan_files
 
@@ -116,23 +155,55 @@ def upscale(
         device=device,
         precision=precision,
         tile=size,
-        overlap=overlap,
+        overlap=context,
         ensemble=ensemble,
+        max_memory=memory,
+        max_seconds=seconds,
     )
     jobs, failures = plan_files(given, upscaler.scale, out=out, suffix=suffix, overwrite=overwrite)
     results = [_failed(f.source, f.target, f.reason) for f in failures]
     for job in jobs:
-        results.append(_run(upscaler, job, quality, quiet=as_json))
+        if dry_run:
+            results.append(_forecast(upscaler, job, quiet=as_json))
+        else:
+            results.append(_run(upscaler, job, quality, quiet=as_json))
     if as_json:
         print(json.dumps(results, indent=2))
     if any(result["status"] == "failed" for result in results):
         raise typer.Exit(1)
 
 
-def _tile(text: str) -> int | str:
+def _pixels(text: str, name: str, least: str) -> int | str:
     if text == "auto" or text.isdecimal():
         return text if text == "auto" else int(text)
-    raise UsageError(f"tile must be auto, 0 or a number of pixels, got {text!r}")
+    raise UsageError(f"{name} must be auto, {least}or a number of pixels, got {text!r}")
+
+
+def _forecast(upscaler: Upscaler, job: Job, *, quiet: bool) -> dict[str, Any]:
+    from hspan.inference import forecast_file
+
+    try:
+        found = forecast_file(upscaler, job.source, job.target)
+    except HspanError as error:
+        return _failed(job.source, job.target, str(error))
+    if not quiet:
+        _print(f"{job.source} -> {job.target}  {found.summary}")
+    return {
+        "input": str(job.source),
+        "output": str(job.target),
+        "status": "planned",
+        "lr_size": found.lr_size,
+        "sr_size": found.sr_size,
+        "pages": found.pages,
+        "tile": found.plan.tile,
+        "tiles": found.plan.tiles,
+        "processed": found.plan.summary,
+        "streamed": found.streamed,
+        "memory_bytes": found.memory_bytes,
+        "disk_bytes": found.disk_bytes,
+        "output_bytes": found.output_bytes,
+        "seconds": round(found.seconds, 3),
+    }
 
 
 def _run(upscaler: Upscaler, job: Job, quality: int, *, quiet: bool) -> dict[str, Any]:
@@ -173,6 +244,7 @@ def _run(upscaler: Upscaler, job: Job, quality: int, *, quiet: bool) -> dict[str
         "tiles": report.tiles,
         "processed": report.summary,
         "repeated_in_fp32": report.repeated_in_fp32,
+        "resumed": report.resumed,
     }
 
 
@@ -196,8 +268,13 @@ def _progress(name: str) -> Generator[Callable[[int, int], None] | None, None, N
 
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(escape(name), total=None)
+        begun = False
 
         def advance(done: int, tiles: int) -> None:
+            nonlocal begun
+            if not begun and done > 1:  # an earlier run's tiles say nothing of the time left
+                bar.reset(task, completed=done, total=tiles)
+            begun = True
             bar.update(task, completed=done, total=tiles)
 
         yield advance

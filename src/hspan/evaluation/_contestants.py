@@ -15,7 +15,6 @@ from hspan.inference import Upscaler
 from hspan.models import registry_name
 from hspan.weights import load_model, shipped_weights, weights_hash
 
-
 _OVERLAP = 16  # LR pixels around tiles: part of the protocol, so that scores can be repeated
 
 

@@ -3,7 +3,13 @@
 from hspan.imaging._arrays import to_uint8
 from hspan.imaging._colour import rgb_to_y
 from hspan.imaging._degrade import crop_to_multiple, degrade
-from hspan.imaging._formats import IMAGE_SUFFIXES, WRITABLE_SUFFIXES, best_suffix, images_in
+from hspan.imaging._formats import (
+    IMAGE_SUFFIXES,
+    WRITABLE_SUFFIXES,
+    best_suffix,
+    format_of,
+    images_in,
+)
 from hspan.imaging._picture import ImageInfo, Picture
 from hspan.imaging._read import probe_image, read_image
 from hspan.imaging._resize import imresize
@@ -20,6 +26,7 @@ __all__ = [
     "crop_to_multiple",
     "degrade",
     "flush",
+    "format_of",
     "images_in",
     "imresize",
     "open_scratch",

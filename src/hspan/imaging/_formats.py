@@ -85,6 +85,11 @@ def writable_format(suffix: str) -> str | None:
     return None
 
 
+def format_of(path: Path) -> str | None:
+    """The format that a file of this name is written in, or None."""
+    return writable_format(path.suffix)
+
+
 def what_is_lost(image: Picture | ImageInfo, name: str) -> str | None:
     """Why a format can't hold an image without loss of depth, alpha or size, or None if it can."""
     entry = FORMATS[name]

@@ -99,6 +99,7 @@ def upscale_planes(
             done += 1
             if progress is not None:
                 progress(done, len(grid))
+            del part  # or it would stay while the network is at the next one
         finished = spans[i + 1].first * scale if i + 1 < len(spans) else height
         for piece, first in band.pieces(finished):
             _write(piece, result, first, has_alpha=seen.alpha is not None)
@@ -145,6 +146,7 @@ def _parts(
         if checkpoint:
             checkpoint.keep_tile(i, j, part, time.perf_counter() - begin)
         yield j, part
+        del window, part
 
 
 def _cropped(sr: Tensor, row: Span, column: Span, scale: int) -> Tensor:

@@ -19,6 +19,8 @@ from hspan.imaging import (
     write_image,
 )
 from hspan.inference._assembly import Progress
+from hspan.inference.forecast import forecast_file
+from hspan.inference.streaming import stream_file
 from hspan.inference.upscaler import Report, Upscaler
 
 
@@ -108,7 +110,8 @@ def upscale_file(
 ) -> Report:
     """Upscale one file, keeping container, depth, alpha, colour profile, EXIF and resolution.
 
-    The output appears under its name only when it is complete.
+    The output appears under its name only when it is complete. Large images, and those that take
+    long, are streamed from disk to disk and resumable (``stream_file``).
 
     Args:
         upscaler: the network.
@@ -119,7 +122,7 @@ def upscale_file(
     Raises:
         InputError: the source can't be read or the target can't be written.
     """
-    picture = read_image(job.source)
+    forecast = forecast_file(upscaler, job.source, job.target)  # refuses what isn't allowed
     folder = job.target.parent
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -127,6 +130,16 @@ def upscale_file(
             pass
     except OSError as error:
         raise InputError(f"can't write into {folder}: {error.strerror or error}") from error
+    if forecast.streamed:
+        return stream_file(
+            upscaler,
+            job.source,
+            job.target,
+            quality=quality,
+            overwrite=job.overwrite,
+            progress=progress,
+        )
+    picture = read_image(job.source, pages=True)
     result, report = upscaler.upscale_picture(picture, folder=folder, progress=progress)
     if job.target.exists() and not job.overwrite:
         raise InputError(f"{job.target} has appeared meanwhile; --overwrite replaces it")

@@ -179,14 +179,13 @@ def _locked(folder: Path) -> Generator[None, None, None]:
     """Hold a folder, made if need be, against other processes; a killed one holds nothing."""
     try:
         folder.mkdir(exist_ok=True)
-        with (folder / _LOCK).open("w") as file:
-            if not _lock(file):
-                raise InputError(
-                    f"another process is at work on {folder.name.removesuffix('.hspan-partial')[1:]}"
-                )
-            yield
+        file = (folder / _LOCK).open("w")
     except OSError as error:
         raise InputError(f"can't write into {folder}: {error.strerror or error}") from error
+    with file:
+        if not _lock(file):
+            raise InputError(f"another process is at work on {folder}: wait for it to end")
+        yield
 
 
 def _lock(file: IO[str]) -> bool:

@@ -29,15 +29,20 @@ from hspan.inference._assembly import Planes, Progress, upscale_planes
 from hspan.inference._checkpoint import Checkpoint
 from hspan.inference._kinds import open_image
 from hspan.inference._meter import Cost
+from hspan.inference._pace import Pace, measure_pace
 from hspan.inference._reach import CUSTOMARY, reach
 from hspan.inference._runner import Runner
-from hspan.inference.planning import LADDER, Plan, describe, network_cost, plan
+from hspan.inference._speed import speed_of
+from hspan.inference.planning import LADDER, Plan, describe, network_cost, plan, size_text
 from hspan.inference.tiling import Grid
 from hspan.weights import load_model
 
 Image = TypeVar("Image")
 
 IN_MEMORY = 0.25  # of the free memory that a result may take before it is kept in a file
+FIRST_USE = (
+    60 << 20
+)  # bytes that the first image loads: the code of the operators and of the codecs
 
 
 @dataclass(frozen=True)
@@ -84,6 +89,7 @@ class Upscaler:
         ensemble: return the mean over the 8 flips and rotations, at 8 times the work.
         max_memory: bytes of main memory that the whole process may take; tiles are chosen so that
             it does. None is what is free.
+        max_seconds: how long a file may take (``forecast_file``); None is as long as it takes.
 
     Raises:
         UsageError: no such model, scale, device or precision, or they don't fit together.
@@ -102,6 +108,7 @@ class Upscaler:
         overlap: int | str = "auto",
         ensemble: bool = False,
         max_memory: int | None = None,
+        max_seconds: float | None = None,
     ) -> None:
         if scale not in (None, 2, 3, 4):
             raise UsageError(f"scale must be 2, 3 or 4, got {scale}")
@@ -111,6 +118,8 @@ class Upscaler:
             raise UsageError(f"overlap must be auto or a number of pixels, got {overlap!r}")
         if max_memory is not None and max_memory <= 0:
             raise UsageError(f"max_memory is a number of bytes above 0, got {max_memory}")
+        if max_seconds is not None and not max_seconds > 0:
+            raise UsageError(f"max_seconds is a number above 0, got {max_seconds}")
         context = CUSTOMARY if overlap == "auto" else int(overlap)
         Grid(1, 1, 0 if tile == "auto" else int(tile), context)  # refuses negative numbers
         if isinstance(model, nn.Module):
@@ -133,6 +142,9 @@ class Upscaler:
         self.overlap = overlap
         self.ensemble = ensemble
         self.max_memory = max_memory
+        self.max_seconds = max_seconds
+        self._used = False
+        self._paces: dict[Precision, Pace] = {}
         self._reach: int | None = None
         self._costs: dict[Precision, Cost] = {}
 
@@ -200,8 +212,9 @@ class Upscaler:
         begin = time.perf_counter()
         height, width = source.size
         precision = self.precision_for(source.pixels.dtype)
-        beside = 0 if result else self.scale**2 * _bytes(source)
-        chosen = self.plan(height, width, precision, beside=beside)
+        beside = self.first_use_bytes() + (0 if result else self.scale**2 * _bytes(source))
+        self._used = True
+        chosen = self.plan(height, width, precision, planes=source.channels, beside=beside)
         tile, because = chosen.tile, chosen.because
         if checkpoint:
             tile = checkpoint.begin(tile)
@@ -263,7 +276,13 @@ class Upscaler:
         return picture.enlarged(result.pixels, result.alpha), report
 
     def plan(
-        self, height: int, width: int, precision: Precision | None = None, *, beside: int = 0
+        self,
+        height: int,
+        width: int,
+        precision: Precision | None = None,
+        *,
+        planes: int = 3,
+        beside: int = 0,
     ) -> Plan:
         """Choose and predict the tiles of an LR image of that size, with the memory free now.
 
@@ -271,6 +290,7 @@ class Upscaler:
             height: of the LR image, in pixels.
             width: likewise.
             precision: in which the network will run; None is that for 8-bit images.
+            planes: channels, alpha included.
             beside: bytes that will be needed at the same time, on top of what the process holds.
 
         Raises:
@@ -294,6 +314,7 @@ class Upscaler:
                 scale=self.scale,
                 tile=self.tile,
                 overlap=overlap,
+                planes=planes,
                 passes=8 if self.ensemble else 1,
                 budget=budget,
             )
@@ -302,11 +323,11 @@ class Upscaler:
         if chosen.tiles > 1 and self._context(chosen.tile) != CUSTOMARY:
             chosen = choose(self._context(chosen.tile))
         if budget is not None and chosen.predicted_bytes > budget:
-            needed = (self.max_memory or 0) - budget + chosen.predicted_bytes
+            allowed = self.max_memory or 0
+            needed = held_memory() + beside + chosen.predicted_bytes
             raise InputError(
-                f"needs about {needed / 1e9:.1f} GB of memory even in tiles of {chosen.tile} "
-                f"pixels, more than the {(self.max_memory or 0) / 1e9:.1f} GB allowed: allow more, "
-                "or take a smaller network"
+                f"needs about {size_text(needed)} of memory {chosen.summary}, more than the "
+                f"{size_text(allowed)} allowed: allow more, or take a smaller network"
             )
         return chosen
 
@@ -320,6 +341,20 @@ class Upscaler:
             with _evaluating(self.model):
                 self._reach = reach(self.model, self.scale, self.device)
         return self._reach
+
+    def first_use_bytes(self) -> int:
+        """What the first image will load once and for all: code, tables of the libraries."""
+        return 0 if self._used else FIRST_USE
+
+    def pace(self, precision: Precision) -> Pace:
+        """How fast this machine is now, timed on a small image."""
+        if precision not in self._paces:
+            self.plan(1, 1, precision)  # settles the costs
+            cost, speed = self._costs[precision], speed_of(self.device.type, precision)
+            with _evaluating(self.model):
+                runner = Runner(self.model, self.scale, self.device, precision, False)
+                self._paces[precision] = measure_pace(runner, cost, speed)
+        return self._paces[precision]
 
     def precision_for(self, dtype: np.dtype) -> Precision:
         """In which the network runs on images of that dtype."""
