@@ -52,9 +52,10 @@ def test_attention_limits_the_tile_by_time(light):
     fastest = min(choose(size).predicted_seconds for size in (0, *LADDER))
     assert chosen.predicted_seconds <= PATIENCE * fastest < choose(larger).predicted_seconds
     whole = choose(0).predicted_seconds
+    assert whole > 7200
     assert chosen.summary == (
         f"in {chosen.tiles} tiles of {chosen.tile}, because the whole image would take about "
-        f"{whole:.0f} s instead of {chosen.predicted_seconds:.0f} s"
+        f"{whole / 3600:.1f} h instead of {chosen.predicted_seconds:.0f} s"
     )
 
 
