@@ -121,6 +121,7 @@ def test_folders_options_and_json(work, weights, capsys):
         "tiles": 6,
         "processed": "in 6 tiles of 32, as asked",
         "repeated_in_fp32": 0,
+        "resumed": 0,
     }
 
 

@@ -40,6 +40,7 @@ def test_call_as_documented():
         "overlap",
         "ensemble",
         "max_memory",
+        "max_seconds",
     ]
     assert names == expected
 

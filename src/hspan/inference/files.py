@@ -239,9 +239,9 @@ def upscale_file(
     Raises:
         InputError: the source can't be read or the target can't be written.
     """
-    forecast = forecast_file(upscaler, job.source, job.target, timed=False)
     folder = job.target.parent
     prepare_folder(folder)
+    forecast = forecast_file(upscaler, job.source, job.target, timed=False)
     if forecast.streamed:
         return stream_file(
             upscaler,
