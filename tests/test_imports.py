@@ -28,8 +28,8 @@ RANKS = {
     "training": 7,
     "recipes": 7,
     "integrations": 8,
-    "cli": 9,
     "web": 9,
+    "cli": 10,
 }
 
 

@@ -48,7 +48,7 @@ def test_json_alone(photo, weights, capsys):
     assert run(photo, weights, "--json", "-", "--no-switch-off") == 0
     found = json.loads(capsys.readouterr().out)
     assert found["at"] == [9, 2]
-    assert found["layers"][0]["path"] == "body.1"
+    assert found["layers"][0]["layer"] == "body.1"
     assert found["layers"][0]["switched_off"] is None
     assert [p.name for p in photo.parent.iterdir()] == ["photo.png"]
 

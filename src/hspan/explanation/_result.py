@@ -185,7 +185,7 @@ class Explanation:
             "at": list(self.at),
             "seconds": round(self.seconds, 3),
             "layers": [_layer(layer, maps=maps) for layer in self.layers],
-            "left_out": [{"path": path, "why": why} for path, why in self.left_out.items()],
+            "left_out": [{"layer": path, "why": why} for path, why in self.left_out.items()],
         }
 
 
@@ -195,7 +195,7 @@ _MAPS = ("soft_threshold_weights", "softmax_weights", "support_map", "distance_m
 def _layer(layer: LayerExplanation, *, maps: bool) -> dict[str, Any]:
     off = layer.switched_off
     found: dict[str, Any] = {
-        "path": layer.path,
+        "layer": layer.path,
         "call": layer.call,
         "module": layer.module,
         "weighting": layer.weighting,
