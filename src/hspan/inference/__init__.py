@@ -1,7 +1,7 @@
 """Upscaling images and image files: tiles that fit the machine, blended without seams."""
 
 from hspan.inference._assembly import Planes
-from hspan.inference.batch import Outcome, batch_settings, upscale_batch
+from hspan.inference.batch import Outcome, batch_settings, failure_reason, upscale_batch
 from hspan.inference.ensemble import self_ensemble
 from hspan.inference.files import MAX_PIXELS, Job, check_source, plan_files, upscale_file
 from hspan.inference.manifest import Entry, Manifest, ManifestError
@@ -26,6 +26,7 @@ __all__ = [
     "Upscaler",
     "batch_settings",
     "check_source",
+    "failure_reason",
     "network_cost",
     "plan",
     "plan_files",
