@@ -351,6 +351,6 @@ def test_names_at_the_limit_of_the_file_system(tmp_path):
 
 
 def test_reasons_name_the_input():
-    assert module.reason("x.png", InputError("b")) == "x.png: b"
+    assert module.failure_reason("x.png", InputError("b")) == "x.png: b"
     full = OSError(28, "No space left on device", "out")
-    assert module.reason("x.png", full) == "x.png: No space left on device (out)"
+    assert module.failure_reason("x.png", full) == "x.png: No space left on device (out)"

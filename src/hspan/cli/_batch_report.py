@@ -13,6 +13,7 @@ from hspan.errors import HspanError, UsageError
 
 if TYPE_CHECKING:
     from hspan.inference import Failure, Job, Outcome, Upscaler
+    from hspan.integrations.ray import RemoteOutcome
 
 BatchProgress = Callable[[str, int, int], None]
 """Called with a file's name, its finished tiles and all its tiles."""
@@ -38,16 +39,16 @@ class BatchReport:
     def plan_failed(self, failure: Failure) -> None:
         """Take in what can't be tried."""
         target = None if failure.target is None else str(failure.target)
-        self._fail(str(failure.source), target, failure.reason)
+        self.fail(str(failure.source), target, failure.reason)
 
-    def add(self, outcome: Outcome) -> None:
+    def add(self, outcome: Outcome | RemoteOutcome) -> None:
         """Take in and show what became of a job."""
         source, target = str(outcome.job.source), str(outcome.job.target)
         if self._bar is not None:
             self._bar()
         if outcome.report is None:
             if outcome.status == "failed":
-                self._fail(source, target, outcome.error or "")
+                self.fail(source, target, outcome.error or "")
             else:
                 self._entries.append({"input": source, "output": target, "status": "skipped"})
             return
@@ -129,7 +130,8 @@ class BatchReport:
         if len(self._entries) > 1 or "1 skipped" in counts:
             show(", ".join(counts))
 
-    def _fail(self, source: str, target: str | None, reason: str) -> None:
+    def fail(self, source: str, target: str | None, reason: str) -> None:
+        """Take in an input that failed, and why."""
         sentence = " ".join(reason.split())
         named = sentence if source in sentence else f"{source}: {sentence}"
         entry = {"input": source, "output": target, "status": "failed", "error": named}

@@ -35,7 +35,7 @@ from __future__ import annotations
 import sys
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
 def upscale(
     images: Annotated[
-        list[Path] | None,
+        list[str] | None,
         typer.Argument(
             metavar="INPUT",
             help="Images, folders, patterns; - is standard input.",
@@ -58,13 +58,13 @@ def upscale(
         ),
     ] = None,
     inputs: Annotated[
-        list[Path] | None,
+        list[str] | None,
         typer.Option(
             "-i", "--input", metavar="INPUT", help="The same as an option.", show_default=False
         ),
     ] = None,
     out: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             "-o",
             "--out",
@@ -152,6 +152,18 @@ def upscale(
             show_default="no limit",
         ),
     ] = None,
+    engine: Annotated[
+        str, typer.Option(metavar="local|ray", help="ray: on a cluster; paths may be s3://...")
+    ] = "local",
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Of --engine ray.",
+            show_default="one per GPU, or per processor",
+        ),
+    ] = None,
     max_pixels: Annotated[
         int | None,
         typer.Option(
@@ -166,41 +178,65 @@ def upscale(
 
     A file that can't be upscaled is named on standard error, and the others are done (status 1).
     """
-    given = [*(images or []), *(inputs or [])]
-    if not given:
+    words = [*(images or []), *(inputs or [])]
+    if not words:
         raise UsageError("name at least one image or folder to upscale")
     if overwrite and skip_existing:
         raise UsageError("--overwrite and --skip-existing contradict each other: choose one")
-    piped = any(map(is_stream, [*given, out]))
-    if piped and (len(given) > 1 or as_json or manifest or dry_run):
+    if engine not in ("local", "ray"):
+        raise UsageError(f"engine must be local or ray, got {engine!r}")
+    if engine == "local" and any("://" in word for word in [*words, out or ""]):
+        raise UsageError("addresses such as s3://... need --engine ray")
+    if engine == "ray" and dry_run:
+        raise UsageError("--dry-run predicts for this machine: leave out --engine ray")
+    piped = "-" in [*words, out]
+    if piped and (len(words) > 1 or as_json or manifest or dry_run or engine == "ray"):
         raise UsageError(
-            "standard input or output takes one image, without --json, --manifest or --dry-run"
+            "standard input or output takes one image, without --json, --manifest, --dry-run or "
+            "--engine"
         )
-    size, context = _pixels(tile, "tile", "0 "), _pixels(overlap, "overlap", "")
-    memory = None if max_memory is None else parse_bytes(max_memory)
-    seconds = None if max_time is None else parse_seconds(max_time)
+    options: dict[str, Any] = {
+        "device": device,
+        "precision": precision,
+        "tile": _pixels(tile, "tile", "0 "),
+        "overlap": _pixels(overlap, "overlap", ""),
+        "ensemble": ensemble,
+        "max_memory": None if max_memory is None else parse_bytes(max_memory),
+        "max_seconds": None if max_time is None else parse_seconds(max_time),
+    }
 
     from hspan.inference import MAX_PIXELS, Manifest, Upscaler, batch_settings, plan_files
 
-    upscaler = Upscaler(
-        model,
-        scale,
-        device=device,
-        precision=precision,
-        tile=size,
-        overlap=context,
-        ensemble=ensemble,
-        max_memory=memory,
-        max_seconds=seconds,
-    )
     limit = max_pixels or MAX_PIXELS
+    if engine == "ray":
+        from hspan.cli._cluster import upscale_on_cluster
+
+        upscale_on_cluster(
+            words,
+            out,
+            model,
+            scale,
+            options,
+            suffix=suffix,
+            quality=quality,
+            recursive=recursive,
+            overwrite=overwrite,
+            skip_existing=skip_existing,
+            manifest=manifest,
+            max_pixels=limit,
+            workers=workers,
+            as_json=as_json,
+        )
+        return
+    upscaler = Upscaler(model, scale, **options)
+    given, place = [Path(word) for word in words], None if out is None else Path(out)
     if piped:
-        _pipe(upscaler, given[0], out, overwrite=overwrite, quality=quality, max_pixels=limit)
+        _pipe(upscaler, given[0], place, overwrite=overwrite, quality=quality, max_pixels=limit)
         return
     jobs, failures = plan_files(
         given,
         upscaler.scale,
-        out=out,
+        out=place,
         suffix=suffix,
         overwrite=overwrite,
         recursive=recursive,

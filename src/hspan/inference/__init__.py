@@ -1,7 +1,7 @@
 """Upscaling images and image files: tiles that fit the machine, blended without seams."""
 
 from hspan.inference._assembly import Planes
-from hspan.inference.batch import Outcome, batch_settings, upscale_batch
+from hspan.inference.batch import Outcome, batch_settings, failure_reason, upscale_batch
 from hspan.inference.ensemble import self_ensemble
 from hspan.inference.files import MAX_PIXELS, Job, check_source, plan_files, upscale_file
 from hspan.inference.forecast import Forecast, forecast_file
@@ -29,6 +29,7 @@ __all__ = [
     "Upscaler",
     "batch_settings",
     "check_source",
+    "failure_reason",
     "forecast_file",
     "network_cost",
     "plan",

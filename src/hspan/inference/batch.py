@@ -123,7 +123,7 @@ def upscale_batch(
         batch.clean_up()
 
 
-def reason(source: object, error: Exception) -> str:
+def failure_reason(source: object, error: Exception) -> str:
     """Why a file failed, in one sentence that names it."""
     if isinstance(error, HspanError):
         sentence = str(error)
@@ -311,7 +311,7 @@ class _Batch:
         return Outcome(job, "done", seconds, report)
 
     def _failed(self, job: Job, error: Exception) -> Outcome:
-        sentence = reason(job.source, error)
+        sentence = failure_reason(job.source, error)
         paths = _absolute(job.source), _absolute(job.target)
         self._record(Entry(*paths, "failed", error=sentence))
         return Outcome(job, "failed", error=sentence)

@@ -126,25 +126,26 @@ class Manifest:
         """The latest word on a file; None if there is none."""
         return self._entries.get(source)
 
-    def record(self, entry: Entry) -> None:
-        """Add a line, and return when it is on the disk; any thread may.
+    def record(self, *entries: Entry) -> None:
+        """Add lines, and return when they are on the disk; any thread may.
 
         Raises:
-            ManifestError: it can't be written.
+            ManifestError: they can't be written.
         """
-        self._append({key: v for key, v in asdict(entry).items() if v is not None})
-        self._entries[entry.source] = entry
+        self._append(*({k: v for k, v in asdict(e).items() if v is not None} for e in entries))
+        self._entries |= {entry.source: entry for entry in entries}
 
     def record_failure(self, source: Path, error: str) -> None:
         """Add a line about an input that could not even be tried."""
         self.record(Entry(os.path.abspath(source), "", "failed", error=error))
 
-    def _append(self, content: Mapping[str, Any]) -> None:
-        line = json.dumps(content).encode("ascii") + b"\n"  # odd file names as escapes
+    def _append(self, *contents: Mapping[str, Any]) -> None:
+        lines = (json.dumps(content).encode("ascii") for content in contents)  # odd names escaped
+        text = b"".join(line + b"\n" for line in lines)
         with self._lock:
             end = self._file.seek(0, os.SEEK_END)
             try:
-                if self._file.write(line) != len(line):
+                if self._file.write(text) != len(text):
                     raise OSError("the disk is full")
                 os.fsync(self._file.fileno())
             except OSError as error:

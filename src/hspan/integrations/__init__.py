@@ -1,0 +1,1 @@
+"""Adapters to other programs; each module needs an optional extra and is imported by name."""
