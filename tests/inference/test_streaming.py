@@ -59,7 +59,7 @@ def test_the_same_file_as_in_memory(local, tmp_path, alpha, suffix):
 @pytest.mark.parametrize("keep_seconds", [0.0, 99.0])
 @pytest.mark.parametrize("stops", [(1,), (4, 5), (3, 7, 8, 11, 12)])
 def test_interrupted_equals_undisturbed(local, tmp_path, monkeypatch, keep_seconds, stops):
-    """InterruptedHereError after any tile, with results of single tiles kept or only those of rows."""
+    """Stopped after any tile, with results of single tiles kept or only those of rows."""
     monkeypatch.setattr("hspan.inference._checkpoint.KEEP_SECONDS", keep_seconds)
     monkeypatch.setattr(Checkpoint.__init__, "__kwdefaults__", {"keep_seconds": keep_seconds})
     source = save(tmp_path / "a.tif", 40, 50, 3, alpha=True)

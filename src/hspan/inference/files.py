@@ -122,7 +122,7 @@ def upscale_file(
     Raises:
         InputError: the source can't be read or the target can't be written.
     """
-    forecast = forecast_file(upscaler, job.source, job.target)  # refuses what isn't allowed
+    forecast = forecast_file(upscaler, job.source, job.target, timed=False)  # or refuse
     folder = job.target.parent
     try:
         folder.mkdir(parents=True, exist_ok=True)

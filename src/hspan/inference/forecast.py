@@ -31,6 +31,7 @@ LONG = 300.0  # seconds of work that are worth keeping if they are interrupted
 _ENCODER_BYTES = {"WebP": 14.0, "AVIF": 24.0, "JPEG": 3.0}
 _ENCODER_SPEED = {"WebP": 2e6, "AVIF": 0.5e6, "JPEG": 60e6, "PNG": 4e6, "TIFF": 12e6}
 _DECODER_BYTES = {"WebP": 4.0, "AVIF": 8.0}  # per LR pixel
+_MEASURED = ("GeoTIFF", "OME-TIFF", "DICOM")  # always from disk to disk, band by band
 _DECODER_SPEED = 30e6
 # SR files compress better than the LR ones that they come from: bytes per pixel, relative.
 _SMOOTHER = {"JPEG": 0.75, "WebP": 0.7, "AVIF": 0.7, "PNG": 0.85, "TIFF": 0.85}
@@ -64,13 +65,17 @@ class Forecast:
         )
 
 
-def forecast_file(upscaler: Upscaler, source: Path, target: Path) -> Forecast:
+def forecast_file(
+    upscaler: Upscaler, source: Path, target: Path, *, timed: bool = True
+) -> Forecast:
     """Predict what ``upscale_file`` will take, from the file's header.
 
     Args:
         upscaler: the network, with its limits.
         source: the image.
         target: its suffix decides how the result is encoded.
+        timed: whether the network is timed on a small image first, once, which may take a second;
+            without, times are those of a nominal machine unless a limit or their length matter.
 
     Raises:
         InputError: the source can't be read, needs more memory than ``upscaler.max_memory`` however
@@ -78,7 +83,7 @@ def forecast_file(upscaler: Upscaler, source: Path, target: Path) -> Forecast:
     """
     info = probe_image(source)
     try:
-        found = _forecast(upscaler, info, os.path.getsize(source), format_of(target) or "TIFF")
+        found = _forecast(upscaler, info, os.path.getsize(source), format_of(target), timed)
     except InputError as error:
         raise InputError(f"{source} {error}") from error
     if upscaler.max_seconds is not None and found.seconds > upscaler.max_seconds:
@@ -89,7 +94,10 @@ def forecast_file(upscaler: Upscaler, source: Path, target: Path) -> Forecast:
     return found
 
 
-def _forecast(upscaler: Upscaler, info: ImageInfo, source_bytes: int, encoder: str) -> Forecast:
+def _forecast(
+    upscaler: Upscaler, info: ImageInfo, source_bytes: int, written: str | None, timed: bool
+) -> Forecast:
+    encoder = written if written in _ENCODER_SPEED else "TIFF"
     scale = upscaler.scale
     pixels = info.width * info.height * info.pages
     lr_bytes = pixels * info.channels * info.dtype.itemsize
@@ -101,19 +109,19 @@ def _forecast(upscaler: Upscaler, info: ImageInfo, source_bytes: int, encoder: s
     held, room = held_memory(), available_ram()
     if upscaler.max_memory is not None:
         room = min(room, upscaler.max_memory - held - once)
-    streamed = lr_bytes + sr_bytes > IN_MEMORY * room
+    streamed = lr_bytes + sr_bytes > IN_MEMORY * room or info.format in _MEASURED
     beside = lr_bytes + sr_bytes if not streamed else _rows(info, scale)
     plan = upscaler.plan(info.height, info.width, precision, planes=info.channels, beside=beside)
     working = plan.predicted_bytes if upscaler.device.type == "cpu" else 0
     seconds = (
-        info.pages * _network_seconds(upscaler, plan, precision)
+        info.pages * _network_seconds(upscaler, plan, precision, timed)
         + pixels / _DECODER_SPEED
         + pixels * scale**2 / _ENCODER_SPEED[encoder]
     )
     streamed = streamed or seconds > LONG
     kept = _rows(info, scale) if streamed else lr_bytes + sr_bytes
     peak = max(kept + working, kept + encoding, decoding + (0 if streamed else lr_bytes))
-    smoother = _SMOOTHER[encoder] if encoder == info.format else 1.0
+    smoother = _SMOOTHER.get(encoder, 1.0) if encoder == info.format else 1.0
     per_pixel = min(source_bytes / pixels, info.channels * info.dtype.itemsize)
     return Forecast(
         lr_size=(info.width, info.height),
@@ -129,7 +137,10 @@ def _forecast(upscaler: Upscaler, info: ImageInfo, source_bytes: int, encoder: s
     )
 
 
-def _network_seconds(upscaler: Upscaler, plan: Plan, precision: Precision) -> float:
+def _network_seconds(upscaler: Upscaler, plan: Plan, precision: Precision, timed: bool) -> float:
+    timed = timed or upscaler.max_seconds is not None
+    if not timed and plan.predicted_seconds < LONG / 10:  # no machine is so slow
+        return plan.predicted_seconds
     passes = 8 if upscaler.ensemble else 1
     pixels = plan.tiles * plan.window[0] * plan.window[1]
     return upscaler.pace(precision).seconds(plan.predicted_seconds, passes * pixels)
