@@ -175,6 +175,22 @@ def from_tiff(data: bytes | mmap) -> bytes | None:
     return PREFIX + b"II*\0" + struct.pack("<I", 8) + _pack(kept, 8)
 
 
+def tags_of_tiff(data: bytes | mmap, *wanted: int) -> dict[int, bytes]:
+    """The tags of a TIFF's first directory; the values of those wanted, for the others nothing."""
+    found: dict[int, bytes] = {}
+    try:
+        layout, first = _header(data)
+        for tag, kind, count, at in _entries(data, layout, first):
+            found[tag] = b""
+            if tag in wanted and kind in _SIZES:
+                length = _SIZES[kind] * count
+                start = at if length <= layout.field else layout.number(data, at)
+                found[tag] = bytes(data[start : start + length])
+    except _DamagedError:
+        return {}
+    return found
+
+
 def into_tiff(data: bytes | mmap, blob: bytes) -> tuple[bytes, int] | None:
     """What to append to a TIFF file so that it has an EXIF block's descriptive tags too.
 

@@ -33,12 +33,13 @@ FORMATS = {
     "GIF": Format((".gif",)),
     "AVIF": Format((".avif",), ("uint8", "uint16"), alpha=True, max_side=16384),
     "BMP": Format((".bmp",)),
+    "DICOM": Format((".dcm",), ("float32",), alpha=True),
 }
 
 IMAGE_SUFFIXES = frozenset(s for f in FORMATS.values() for s in f.suffixes)
 WRITABLE_SUFFIXES = frozenset(s for f in FORMATS.values() if f.dtypes for s in f.suffixes)
 
-HEADER_BYTES = 64  # enough for `recognise`
+HEADER_BYTES = 132  # enough for `recognise`
 
 
 def recognise(header: bytes) -> str | None:
@@ -56,6 +57,8 @@ def recognise(header: bytes) -> str | None:
     if header[4:8] == b"ftyp":
         brands = header[8 : min(int.from_bytes(header[:4], "big"), len(header))]
         return "AVIF" if b"avif" in brands or b"avis" in brands else "HEIC"
+    if header[128:132] == b"DICM":
+        return "DICOM"
     # BM alone begins many a text: the reserved bytes must be 0, the headers' size plausible.
     if header[:2] == b"BM" and header[6:10] == bytes(4) and 12 <= sum(header[14:15]) <= 124:
         return "BMP"
@@ -100,6 +103,8 @@ def what_is_lost(image: Picture | ImageInfo, name: str) -> str | None:
         return f"{name} can't hold transparency"
     if name == "AVIF" and image.dtype == "uint16" and image.bits not in (10, 12):
         return "AVIF can't hold 16-bit values"
+    if "DICOM" in (name, image.format):
+        return None if name == image.format else f"{name} and {image.format} don't mix"
     if image.pages > 1 and name != "TIFF":
         return f"{name} can't hold pages"
     rows = image.height // image.pages if isinstance(image, Picture) else image.height
@@ -110,6 +115,8 @@ def what_is_lost(image: Picture | ImageInfo, name: str) -> str | None:
 
 def lossless_suffix(image: Picture | ImageInfo) -> str:
     """The suffix that keeps everything of an image."""
+    if image.format == "DICOM":
+        return ".dcm"
     return ".png" if what_is_lost(image, "PNG") is None else ".tif"
 
 

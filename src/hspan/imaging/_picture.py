@@ -101,8 +101,8 @@ class ImageInfo:
         height: rows.
         channels: including alpha: 1 grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha.
         dtype: uint8, uint16 or float32.
-        pages: frames or pages.
-        format: as in `Picture`.
+        pages: frames or pages; of measurements, bands that are upscaled by themselves.
+        format: as in `Picture`; or "GeoTIFF", "OME-TIFF" or "DICOM".
         bits: as in `Picture`.
     """
 

@@ -17,6 +17,7 @@ import numpy as np
 from hspan.errors import InputError
 from hspan.imaging import _exif, _png
 from hspan.imaging._formats import FORMATS, HEADER_BYTES, recognise
+from hspan.imaging._layers import open_layers
 from hspan.imaging._picture import ImageInfo, Picture
 from hspan.imaging._scratch import open_scratch
 
@@ -61,6 +62,8 @@ def read_image(
     with _opened(path) as (file, name):
         if name == "BMP":
             return _bmp_picture(path, file)
+        if name == "DICOM":
+            raise InputError(f"{path} is DICOM, which only `hspan upscale` reads: convert it first")
         image = _open_vips(path, file, name)
         count = _pages(file, image, name)
         if count > 1:
@@ -112,11 +115,14 @@ def probe_image(path: str | os.PathLike[str]) -> ImageInfo:
         path: as for `read_image`; several frames or pages are no error here.
 
     Raises:
-        InputError: missing, a folder, empty, unreadable, no image, a damaged header, or values that
-            `read_image` can't read.
+        InputError: missing, a folder, empty, unreadable, no image, a damaged header, values that
+            `read_image` can't read, or measurements whose package isn't installed.
     """
     path = Path(path)
     with _opened(path) as (file, name):
+        if layers := open_layers(path):
+            layers.close()
+            return layers.info
         if name == "BMP":
             image = _open_pillow(path, file)
             channels = len(_bmp_mode(image))

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
-import secrets
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +20,7 @@ from hspan.imaging._formats import (
 )
 from hspan.imaging._picture import Picture
 from hspan.imaging._read import profile_fits
+from hspan.imaging._replace import new_file
 from hspan.imaging._scratch import raw_file
 
 if TYPE_CHECKING:
@@ -73,19 +72,8 @@ def write_image(path: str | os.PathLike[str], picture: Picture, *, quality: int 
         )
     if loss := what_is_lost(picture, name):
         raise InputError(f"{path} can't be written: {loss}; use {lossless_suffix(picture)} instead")
-    if path.is_dir():
-        raise InputError(f"{path} is a folder: name a file in it")
-    temporary = path.with_name(f".hspan-{secrets.token_hex(6)}.part")
-    try:
-        # Created here, so that a wrong folder is told from a failure to encode.
-        temporary.touch(exist_ok=False)
+    with new_file(path) as temporary:
         _encode(temporary, picture, name, quality)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise InputError(f"{path} can't be written: {error.strerror or error}") from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
 
 
 def _encode(path: Path, picture: Picture, name: str, quality: int) -> None:

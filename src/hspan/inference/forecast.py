@@ -26,12 +26,12 @@ from hspan.inference.planning import Plan, duration_text, size_text
 from hspan.inference.upscaler import IN_MEMORY, Upscaler
 
 LONG = 300.0  # seconds of work that are worth keeping if they are interrupted
-_SLOWEST = 20.0  # times the nominal seconds that a machine may well take
 # Memory of an encoder for the whole image, in bytes per SR pixel, and pixels a second of one
 # thread, measured on photographs; the others hold a few rows.
 _ENCODER_BYTES = {"WebP": 14.0, "AVIF": 24.0, "JPEG": 3.0}
 _ENCODER_SPEED = {"WebP": 2e6, "AVIF": 0.5e6, "JPEG": 60e6, "PNG": 4e6, "TIFF": 12e6}
 _DECODER_BYTES = {"WebP": 4.0, "AVIF": 8.0}  # per LR pixel
+_MEASURED = ("GeoTIFF", "OME-TIFF", "DICOM")  # always from disk to disk, band by band
 _DECODER_SPEED = 30e6
 # SR files compress better than the LR ones that they come from: bytes per pixel, relative.
 _SMOOTHER = {"JPEG": 0.75, "WebP": 0.7, "AVIF": 0.7, "PNG": 0.85, "TIFF": 0.85}
@@ -74,8 +74,8 @@ def forecast_file(
         upscaler: the network, with its limits.
         source: the image.
         target: its suffix decides how the result is encoded.
-        timed: time this machine on a small image; otherwise only where the answer decides
-            something, because it takes up to a second.
+        timed: whether the network is timed on a small image first, once, which may take a second;
+            without, times are those of a nominal machine unless a limit or their length matter.
 
     Raises:
         InputError: the source can't be read, needs more memory than ``upscaler.max_memory`` however
@@ -83,9 +83,7 @@ def forecast_file(
     """
     info = probe_image(source)
     try:
-        encoder = format_of(target) or "TIFF"
-        timed = timed or upscaler.max_seconds is not None
-        found = _forecast(upscaler, info, os.path.getsize(source), encoder, timed)
+        found = _forecast(upscaler, info, os.path.getsize(source), format_of(target), timed)
     except InputError as error:
         raise InputError(f"{source} {error}") from error
     if upscaler.max_seconds is not None and found.seconds > upscaler.max_seconds:
@@ -97,8 +95,9 @@ def forecast_file(
 
 
 def _forecast(
-    upscaler: Upscaler, info: ImageInfo, source_bytes: int, encoder: str, timed: bool
+    upscaler: Upscaler, info: ImageInfo, source_bytes: int, written: str | None, timed: bool
 ) -> Forecast:
+    encoder = written if written in _ENCODER_SPEED else "TIFF"
     scale = upscaler.scale
     pixels = info.width * info.height * info.pages
     lr_bytes = pixels * info.channels * info.dtype.itemsize
@@ -110,19 +109,19 @@ def _forecast(
     held, room = held_memory(), available_ram()
     if upscaler.max_memory is not None:
         room = min(room, upscaler.max_memory - held - once)
-    streamed = lr_bytes + sr_bytes > IN_MEMORY * room
+    streamed = lr_bytes + sr_bytes > IN_MEMORY * room or info.format in _MEASURED
     beside = lr_bytes + sr_bytes if not streamed else _rows(info, scale)
     plan = upscaler.plan(info.height, info.width, precision, planes=info.channels, beside=beside)
     working = plan.predicted_bytes if upscaler.device.type == "cpu" else 0
     seconds = (
-        _network_seconds(upscaler, plan, precision, info.pages, timed)
+        info.pages * _network_seconds(upscaler, plan, precision, timed)
         + pixels / _DECODER_SPEED
         + pixels * scale**2 / _ENCODER_SPEED[encoder]
     )
     streamed = streamed or seconds > LONG
     kept = _rows(info, scale) if streamed else lr_bytes + sr_bytes
     peak = max(kept + working, kept + encoding, decoding + (0 if streamed else lr_bytes))
-    smoother = _SMOOTHER[encoder] if encoder == info.format else 1.0
+    smoother = _SMOOTHER.get(encoder, 1.0) if encoder == info.format else 1.0
     per_pixel = min(source_bytes / pixels, info.channels * info.dtype.itemsize)
     return Forecast(
         lr_size=(info.width, info.height),
@@ -138,15 +137,13 @@ def _forecast(
     )
 
 
-def _network_seconds(
-    upscaler: Upscaler, plan: Plan, precision: Precision, pages: int, timed: bool
-) -> float:
+def _network_seconds(upscaler: Upscaler, plan: Plan, precision: Precision, timed: bool) -> float:
+    timed = timed or upscaler.max_seconds is not None
+    if not timed and plan.predicted_seconds < LONG / 10:  # no machine is so slow
+        return plan.predicted_seconds
     passes = 8 if upscaler.ensemble else 1
-    nominal = pages * plan.predicted_seconds
-    if not timed and nominal < LONG / _SLOWEST:
-        return nominal
-    pixels = pages * plan.tiles * plan.window[0] * plan.window[1]
-    return upscaler.pace(precision).seconds(nominal, passes * pixels)
+    pixels = plan.tiles * plan.window[0] * plan.window[1]
+    return upscaler.pace(precision).seconds(plan.predicted_seconds, passes * pixels)
 
 
 def _rows(info: ImageInfo, scale: int) -> int:

@@ -17,7 +17,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Generator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import IO
@@ -26,10 +26,19 @@ import torch
 
 from hspan._version import __version__
 from hspan.errors import HspanError, InputError
-from hspan.imaging import Picture, create_scratch, open_scratch, read_image, write_image
+from hspan.imaging import (
+    Layers,
+    Picture,
+    create_scratch,
+    new_file,
+    open_layers,
+    open_scratch,
+    read_image,
+    write_image,
+)
 from hspan.inference._assembly import Progress
 from hspan.inference._checkpoint import Checkpoint, save_json
-from hspan.inference.upscaler import Report, Upscaler, upscale_pages
+from hspan.inference.upscaler import Report, Upscaler, combined, upscale_pages
 from hspan.weights import weights_hash
 
 _PIECE = 1 << 20  # bytes hashed at once
@@ -70,10 +79,14 @@ def stream_file(
             there is no room, or another process is at work on the same target.
     """
     folder = partial_folder(target)
-    with _locked(folder):
+    layers = open_layers(source, target)
+    with closing(layers) if layers else nullcontext(), _locked(folder):
         try:
             _begin(folder, _key(upscaler, source))
-            picture, result, report = _compute(upscaler, source, folder, progress)
+            if layers is None:
+                results, report = _compute(upscaler, source, folder, progress)
+            else:
+                results, report = _compute_layers(upscaler, layers, folder, progress)
         except (HspanError, OSError) as error:
             if not _any_finished(folder):
                 shutil.rmtree(folder, ignore_errors=True)
@@ -85,15 +98,19 @@ def stream_file(
             raise
         if target.exists() and not overwrite:
             raise InputError(f"{target} has appeared meanwhile; --overwrite replaces it")
-        write_image(target, result, quality=quality)
-        del picture, result
+        if layers is None:
+            write_image(target, results[0], quality=quality)
+        else:
+            with new_file(target) as temporary:
+                layers.write(temporary, results)
+        del results
         shutil.rmtree(folder, ignore_errors=True)
     return report
 
 
 def _compute(
     upscaler: Upscaler, source: Path, folder: Path, progress: Progress | None
-) -> tuple[Picture, Picture, Report]:
+) -> tuple[list[Picture], Report]:
     before = source.stat()
     picture = read_image(source, pages=True, scratch=folder / "source.raw")
     after = source.stat()
@@ -106,7 +123,34 @@ def _compute(
         place.mkdir(exist_ok=True)
         checkpoints.append(Checkpoint(place))
     report = upscale_pages(upscaler, picture, result, checkpoints=checkpoints, progress=progress)
-    return picture, result, report
+    return [result], report
+
+
+def _compute_layers(
+    upscaler: Upscaler, layers: Layers, folder: Path, progress: Progress | None
+) -> tuple[list[Picture], Report]:
+    """Every layer by itself: what it is decoded to goes when it is done, its result stays."""
+    count = layers.info.pages
+    results: list[Picture] = []
+    reports: list[Report] = []
+    for index in range(count):
+
+        def advance(done: int, tiles: int, index: int = index) -> None:
+            if progress is not None:
+                progress(index * tiles + done, count * tiles)
+
+        place = folder / f"page-{index}"
+        place.mkdir(exist_ok=True)
+        picture = layers.layer(index, place / "source.raw")
+        result = _result(picture, upscaler.scale, place / "result.raw")
+        checkpoint = Checkpoint(place)
+        reports.append(
+            upscale_pages(upscaler, picture, result, checkpoints=[checkpoint], progress=advance)
+        )
+        results.append(result)
+        del picture
+        (place / "source.raw").unlink()
+    return results, combined(reports)
 
 
 def _result(picture: Picture, scale: int, path: Path) -> Picture:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 import warnings
-from collections.abc import Generator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from hspan.errors import InputError, UsageError
 from hspan.hardware import (
@@ -29,11 +27,13 @@ from hspan.inference._assembly import Planes, Progress, upscale_planes
 from hspan.inference._checkpoint import Checkpoint
 from hspan.inference._kinds import open_image
 from hspan.inference._meter import Cost
+from hspan.inference._network import evaluating, out_of_memory, scale_of
 from hspan.inference._pace import Pace, measure_pace
 from hspan.inference._reach import CUSTOMARY, reach
+from hspan.inference._report import Report, combined
 from hspan.inference._runner import Runner
 from hspan.inference._speed import speed_of
-from hspan.inference.planning import LADDER, Plan, describe, network_cost, plan, size_text
+from hspan.inference.planning import LADDER, Plan, network_cost, plan, size_text
 from hspan.inference.tiling import Grid
 from hspan.weights import load_model
 
@@ -43,28 +43,6 @@ IN_MEMORY = 0.25  # of the free memory that a result may take before it is kept 
 FIRST_USE = (
     60 << 20
 )  # bytes that the first image loads: the code of the operators and of the codecs
-
-
-@dataclass(frozen=True)
-class Report:
-    """How an image was upscaled. Sizes are width, height in pixels, as image viewers say them."""
-
-    lr_size: tuple[int, int]
-    sr_size: tuple[int, int]
-    scale: int
-    model: str
-    precision: Precision
-    tile: int  # largest share of a tile per axis in LR pixels; 0: in one piece
-    tiles: int
-    because: str  # why these tiles, as a clause; empty for whole images
-    repeated_in_fp32: int  # windows that weren't finite in the precision above
-    seconds: float
-    resumed: int = 0  # tiles that an interrupted run had finished
-
-    @property
-    def summary(self) -> str:
-        """How the image was cut, and why: "in one piece", "in 6 tiles of 256, because …"."""
-        return describe(self.tile, self.tiles, self.because)
 
 
 class Upscaler:
@@ -133,7 +111,7 @@ class Upscaler:
             self.name = str(model)
             self.model = load_model(model, scale=scale, device=str(self.device))
         self.model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] (untyped overload)
-        self.scale = _scale_of(self.model, self.device)
+        self.scale = scale_of(self.model, self.device)
         if scale not in (None, self.scale):
             raise UsageError(f"{self.name} upscales by {self.scale}, not by {scale}")
         self.precision = precision
@@ -218,7 +196,7 @@ class Upscaler:
         tile, because = chosen.tile, chosen.because
         if checkpoint:
             tile = checkpoint.begin(tile)
-        with _evaluating(self.model):
+        with evaluating(self.model):
             while True:
                 grid = Grid(height, width, tile, self._context(tile))
                 runner = Runner(self.model, self.scale, self.device, precision, self.ensemble)
@@ -237,7 +215,7 @@ class Upscaler:
                     )
                     break
                 except (RuntimeError, MemoryError) as error:
-                    if not _out_of_memory(error):
+                    if not out_of_memory(error):
                         raise
                     tile = self._smaller(grid, error)
                     because = "because larger ones did not fit into memory"
@@ -298,7 +276,7 @@ class Upscaler:
         """
         precision = precision or self._narrow
         if precision not in self._costs:
-            with _evaluating(self.model):
+            with evaluating(self.model):
                 self._costs[precision] = network_cost(self.model, precision)
         budget = None
         if self.max_memory is not None and self.device.type == "cpu":
@@ -338,7 +316,7 @@ class Upscaler:
         if not tile:
             return CUSTOMARY
         if self._reach is None:
-            with _evaluating(self.model):
+            with evaluating(self.model):
                 self._reach = reach(self.model, self.scale, self.device)
         return self._reach
 
@@ -351,7 +329,7 @@ class Upscaler:
         if precision not in self._paces:
             self.plan(1, 1, precision)  # settles the costs
             cost, speed = self._costs[precision], speed_of(self.device.type, precision)
-            with _evaluating(self.model):
+            with evaluating(self.model):
                 runner = Runner(self.model, self.scale, self.device, precision, False)
                 self._paces[precision] = measure_pace(runner, cost, speed)
         return self._paces[precision]
@@ -397,48 +375,8 @@ def upscale_pages(
             progress=advance,
         )
         reports.append(report)
-    return replace(
-        reports[0],
-        tiles=sum(r.tiles for r in reports),
-        repeated_in_fp32=sum(r.repeated_in_fp32 for r in reports),
-        seconds=sum(r.seconds for r in reports),
-        resumed=sum(r.resumed for r in reports),
-    )
+    return combined(reports)
 
 
 def _bytes(planes: Planes) -> int:
     return planes.pixels.nbytes + (0 if planes.alpha is None else planes.alpha.nbytes)
-
-
-def _scale_of(model: nn.Module, device: torch.device) -> int:
-    """What the configuration says; a network without one is tried out."""
-    declared = getattr(getattr(model, "config", model), "scale", None)
-    if isinstance(declared, int):
-        return declared
-    side = 16
-    with _evaluating(model), torch.inference_mode():
-        result: Tensor = model(torch.zeros(1, 3, side, side, device=device))
-    if result.shape[:2] != (1, 3) or result.shape[2] % side or result.shape[2] != result.shape[3]:
-        raise UsageError(
-            f"{type(model).__name__} isn't a network for super-resolution: it maps [1, 3, 16, 16] "
-            f"to {list(result.shape)}"
-        )
-    return result.shape[2] // side
-
-
-@contextlib.contextmanager
-def _evaluating(model: nn.Module) -> Generator[None, None, None]:
-    """Evaluation mode for the time being, module by module as it was afterwards."""
-    before = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in before:
-            module.training = training
-
-
-def _out_of_memory(error: Exception) -> bool:
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return True
-    return "can't allocate memory" in str(error) or "out of memory" in str(error)
