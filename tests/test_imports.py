@@ -26,6 +26,7 @@ RANKS = {
     "evaluation": 6,
     "training": 7,
     "recipes": 7,
+    "reproduce": 8,
     "integrations": 8,
     "cli": 9,
     "web": 9,
