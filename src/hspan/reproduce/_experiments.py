@@ -24,7 +24,10 @@ class Experiment:
 
 
 EXPERIMENTS = {
+    "fig1": Experiment("softmax and soft thresholding of normal numbers", "fig1"),
     "table1": Experiment("LEB, NLA and HSPA on and off", "table1"),
+    "table2": Experiment("all methods under bicubic reduction, ×2, ×3, ×4", "table2"),
+    "table3": Experiment("all methods under blur and decimation, ×3", "table3"),
 }
 
 

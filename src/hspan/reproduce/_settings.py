@@ -26,6 +26,7 @@ else:  # the same parser under its older name
 
 BUDGETS = ("quick", "day", "paper")
 S = TypeVar("S")
+_BARE = re.compile(r"[A-Za-z0-9_-]+")  # keys that TOML takes without quotation marks
 
 
 def load_settings(
