@@ -26,6 +26,12 @@ class Experiment:
 EXPERIMENTS = {
     "fig1": Experiment("softmax and soft thresholding of normal numbers", "fig1"),
     "table1": Experiment("LEB, NLA and HSPA on and off", "table1"),
+    "fig5": Experiment("crops of Set14 and B100", "fig5"),
+    "fig6": Experiment("PSNR and time against k", "fig6"),
+    "fig9": Experiment("parameters against PSNR", "fig9"),
+    "fig10": Experiment("inference time against PSNR", "fig10"),
+    "fig11": Experiment("crops of Urban100", "fig11"),
+    "fig12": Experiment("crops of Urban100", "fig12"),
     "table2": Experiment("all methods under bicubic reduction, ×2, ×3, ×4", "table2"),
     "table3": Experiment("all methods under blur and decimation, ×3", "table3"),
 }

@@ -40,6 +40,7 @@ _STYLE: Any = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.linewidth": 0.6,
+    "lines.linewidth": 1.2,
     "legend.frameon": False,
     "svg.hashsalt": "hspan",
     "image.interpolation": "nearest",

@@ -223,7 +223,7 @@ def _draw_weights(job: Job, s: Settings) -> Picture:
             for row, (weights, colour) in enumerate(both):
                 axes = grid[row][column]
                 axes.vlines(range(side**2), 0, weights.tolist(), color=colour, linewidth=0.9)
-                axes.set_ylim(0, 0.75)
+                axes.set_ylim(0, 1)
                 axes.set_xlim(-1, side**2)
                 if column:
                     axes.tick_params(labelleft=False)

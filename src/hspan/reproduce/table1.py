@@ -158,7 +158,7 @@ def _draw(
         left, right = figure.subplots(1, 2)
         titles = list(scores)
         places = range(len(titles))
-        labels = [title.replace(" without", "\nwithout") for title in titles]
+        labels = [title.replace(" ", "\n") for title in titles]
         known = [title for title in titles if title in published]
         left.plot([titles.index(t) for t in known], [published[t] for t in known], "D", color=GREY)
         left.set_title("published (≤ 50,000 steps, 192 channels)")
@@ -169,7 +169,7 @@ def _draw(
             right.plot([place - 0.25, place + 0.25], [fmean(values)] * 2, color=colour)
         right.set_title("measured here: a dot per seed, a line at the mean")
         for axes in (left, right):
-            axes.set_xticks(places, labels, rotation=30)
+            axes.set_xticks(places, labels)
             axes.set_ylabel("PSNR (dB)")
             axes.margins(x=0.1, y=0.12)
             light_grid(axes)
