@@ -25,9 +25,13 @@ class Experiment:
 
 EXPERIMENTS = {
     "fig1": Experiment("softmax and soft thresholding of normal numbers", "fig1"),
+    "fig2": Experiment("NLA, NLA of random features and HSPA while training", "fig2"),
     "table1": Experiment("LEB, NLA and HSPA on and off", "table1"),
+    "fig4": Experiment("attention maps of layers, NLA and HSPA", "fig4"),
     "fig5": Experiment("crops of Set14 and B100", "fig5"),
     "fig6": Experiment("PSNR and time against k", "fig6"),
+    "fig7": Experiment("HSPA inserted in FSRCNN, EDSR, RCAN", "fig7"),
+    "fig8": Experiment("soft thresholding for softmax in CSNLN, NLSN, SAN", "fig8"),
     "fig9": Experiment("parameters against PSNR", "fig9"),
     "fig10": Experiment("inference time against PSNR", "fig10"),
     "fig11": Experiment("crops of Urban100", "fig11"),

@@ -10,8 +10,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _SIZE = 6.5  # points
-_LETTER = 0.56  # mean width of a letter, over the size of the type
+_LETTER = 0.6  # mean width of a letter, over the size of the type
 _MARK = 3.5  # points: half the width of a mark
+_AIR = 1.5  # points between names side by side
 # Where a name goes, in marks from its point: right first, as one reads.
 _PLACES = [(1, 0), (0, 1), (0, -1), (-1, 0), (1, 1), (1, -1), (-1, 1), (-1, -1)]
 
@@ -69,7 +70,7 @@ def _candidates(name: str, x: float, y: float) -> Iterable[tuple[tuple[float, fl
             dx, dy = distance * _MARK * across, distance * _MARK * up
             left = x + dx - wide * (1 - across) / 2
             bottom = y + dy - high * (1 - up) / 2
-            box = _Box(left, bottom, left + wide, bottom + high)
+            box = _Box(left - _AIR, bottom, left + wide + _AIR, bottom + high)
             yield (dx, dy), box, distance
 
 

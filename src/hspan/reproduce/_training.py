@@ -161,6 +161,24 @@ class Trainer:
         write_text(folder / "finished.json", json.dumps(content, indent=1) + "\n")
 
 
+def setting_sentence(recipe: Mapping[str, Any]) -> str:
+    """Width, depth, steps and patches of a recipe, beside the paper's."""
+    model, data, training = recipe["model"], recipe["data"], recipe["training"]
+    return (
+        f"{model.get('channels', 192)} channels, {model.get('num_modules', 10)} modules of "
+        f"{model.get('num_blocks', 4)} residual blocks; {training['max_steps']:,} steps of "
+        f"{data.get('batch_size', 16)} patches of {data.get('patch', 48)}×{data.get('patch', 48)} "
+        "LR pixels (the paper: 192 channels, 10 modules of 4 blocks, at most 50,000 steps of 16 "
+        "patches of 48×48)"
+    )
+
+
+def crop_sentence(validation: str, crop: int) -> str:
+    """What is scored."""
+    part = f"the middle {crop}×{crop} pixels of {validation}'s images" if crop else validation
+    return f"PSNR on Y of {part}, the best along each run, as the paper takes it"
+
+
 def _read(folder: Path) -> Trained:
     content = json.loads((folder / "finished.json").read_text(encoding="utf-8"))
     with (folder / "log.csv").open(newline="", encoding="utf-8") as file:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from hspan.errors import HspanError
+from hspan.errors import HspanError, InputError
 from hspan.evaluation import published_row
 from hspan.evaluation.bench_models import ModelResult, ModelSettings, bench_models
 from hspan.reproduce._benchmarks import find_dataset
@@ -67,6 +67,8 @@ def run(job: Job) -> Report:
     report = bench_models(settings, say=lambda line: job.say(f"fig10: {line}"))
     measured = _measured(job, s)
     points = [_point(result, s, measured) for result in report.cases[0].results]
+    if all(point.milliseconds is None for point in points):
+        raise InputError(f"no network runs within its share of {s.seconds:g} s; give more seconds")
     machine = report.machine
     height, width = s.size[:2]
     text = (

@@ -30,10 +30,12 @@ class Settings:
     Attributes:
         scales: upscaling factors.
         datasets: as many.
+        models: for each, the networks with published points; none stands for all.
     """
 
     scales: tuple[int, ...]
     datasets: tuple[str, ...]
+    models: tuple[tuple[str, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -49,13 +51,13 @@ class Point:
 def run(job: Job) -> Report:
     """Count, look up, measure."""
     s = job.settings(Settings)
-    if len(s.scales) != len(s.datasets):
-        raise UsageError("fig9 wants as many datasets as scales")
+    if not len(s.scales) == len(s.datasets) == len(s.models):
+        raise UsageError("fig9 wants as many datasets and lists of models as scales")
     panels: list[tuple[int, str, list[Point]]] = []
     used: list[Dataset] = []
     absent: list[str] = []
-    for scale, name in zip(s.scales, s.datasets, strict=True):
-        points = published_points(scale, name)
+    for scale, name, models in zip(s.scales, s.datasets, s.models, strict=True):
+        points = _published(scale, name, models)
         try:
             dataset = find_dataset(job.benchmarks(), name, scale)
         except (InputError, UsageError):
@@ -83,10 +85,10 @@ def run(job: Job) -> Report:
     )
 
 
-def published_points(scale: int, dataset: str) -> list[Point]:
+def _published(scale: int, dataset: str, models: Sequence[str]) -> list[Point]:
     """Networks of Table II that are built here, each once."""
     points: list[Point] = []
-    for name in list_models():
+    for name in models or list_models():
         row, cost = published_row(name, scale), model_costs(name).get(scale)
         paper = row.score(dataset) if row is not None else None
         if cost is not None and paper is not None and paper.psnr is not None:
@@ -114,6 +116,8 @@ def _table(scale: int, name: str, points: Sequence[Point]) -> Table:
 
 def _draw(job: Job, panels: Sequence[tuple[int, str, list[Point]]]) -> Picture:
     with drawing(3.3) as figure:
+        layout: Any = figure.get_layout_engine()
+        layout.set(w_pad=0.08)
         for axes, (scale, name, points) in zip(
             figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True
         ):
@@ -127,8 +131,10 @@ def _draw(job: Job, panels: Sequence[tuple[int, str, list[Point]]]) -> Picture:
                     markersize=8 if ours else 4.5,
                     markerfacecolor=None if point.source == "measured" else "white",
                 )
-            axes.set_xscale("log")
-            axes.margins(0.12)
+            sizes = [point.parameters for point in points]
+            if max(sizes) > 20 * min(sizes):
+                axes.set_xscale("log")
+            axes.margins(0.14)
             axes.set_xlabel("parameters (millions)")
             axes.set_ylabel(f"PSNR, {name} ×{scale} (dB)")
             light_grid(axes)

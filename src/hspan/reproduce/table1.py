@@ -15,7 +15,7 @@ from hspan.reproduce._figures import BLUE, GREY, RED, drawing, light_grid, save_
 from hspan.reproduce._job import Job
 from hspan.reproduce._report import Report, described
 from hspan.reproduce._statistics import mean_and_spread, order_sentence, paired
-from hspan.reproduce._training import Trained, Trainer
+from hspan.reproduce._training import Trained, Trainer, crop_sentence, setting_sentence
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,24 +76,6 @@ def run(job: Job) -> Report:
         },
         data={**described(dataset), **first.data()},
     )
-
-
-def setting_sentence(recipe: Mapping[str, Any]) -> str:
-    """Width, depth, steps and patches of a recipe, beside the paper's."""
-    model, data, training = recipe["model"], recipe["data"], recipe["training"]
-    return (
-        f"{model.get('channels', 192)} channels, {model.get('num_modules', 10)} modules of "
-        f"{model.get('num_blocks', 4)} residual blocks; {training['max_steps']:,} steps of "
-        f"{data.get('batch_size', 16)} patches of {data.get('patch', 48)}×{data.get('patch', 48)} "
-        "LR pixels (the paper: 192 channels, 10 modules of 4 blocks, at most 50,000 steps of 16 "
-        "patches of 48×48)"
-    )
-
-
-def crop_sentence(validation: str, crop: int) -> str:
-    """What is scored."""
-    part = f"the middle {crop}×{crop} pixels of {validation}'s images" if crop else validation
-    return f"PSNR on Y of {part}, the best along each run, as the paper takes it"
 
 
 def _setting(s: Settings, first: Trained, seconds: float) -> str:
