@@ -7,8 +7,8 @@ from PIL import Image
 
 from hspan.reproduce import Job
 
-# A recipe's shortest run, for every experiment that trains.
-TINY = (
+# A recipe's shortest run.
+_TINY = (
     "recipe.data.batch_size=2",
     "recipe.data.patch=8",
     "recipe.training.max_steps=2",
@@ -47,10 +47,21 @@ def training_images(tmp_path_factory):
 
 
 @pytest.fixture
+def tiny():
+    """Overrides for every experiment that trains."""
+    return _TINY
+
+
+@pytest.fixture
 def make_job(benchmarks, training_images, tmp_path):
     def make(name, *overrides, **fields):
-        defaults = {"data": benchmarks, "train_data": training_images, "device": "cpu"}
-        return Job(name=name, out=tmp_path / "out", overrides=overrides, **(defaults | fields))
+        defaults = {
+            "data": benchmarks,
+            "train_data": training_images,
+            "device": "cpu",
+            "out": tmp_path / "out",
+        }
+        return Job(name=name, overrides=overrides, **(defaults | fields))
 
     return make
 

@@ -17,7 +17,7 @@ def results(job):
 def weights(tmp_path):
     folder = tmp_path / "weights"
     folder.mkdir()
-    model = create_model("fsrcnn", scale=2, channels=8, shrunk=4, num_mapping=1)
+    model = create_model("fsrcnn", scale=2, channels=8, inner_channels=4, num_mappings=1)
     save_model(model, folder / "2x_fsrcnn.safetensors", name="fsrcnn")
     (folder / "broken.safetensors").write_bytes(b"nonsense")
     return folder

@@ -3,7 +3,6 @@
 import json
 
 import pytest
-from conftest import TINY
 
 import hspan.training
 from hspan.errors import HspanError, UsageError
@@ -66,8 +65,8 @@ def test_wrong_calls(make_job):
         Trainer(make_job("fig7", data=None), RECIPE, "Set5", 0).train("it", {}, 0)
 
 
-def test_table1(make_job):
-    job = make_job("table1", *TINY, *SMALL, seeds=(0, 1))
+def test_table1(make_job, tiny):
+    job = make_job("table1", *tiny, *SMALL, seeds=(0, 1))
     reproduce(job)
     found = content(job)["results"]
     assert list(found) == [
@@ -87,9 +86,9 @@ def test_table1(make_job):
     assert content(job)["data"]["training"]["images"] == 2
 
 
-def test_fig2(make_job):
+def test_fig2(make_job, tiny):
     window = ("window=[2, 2, 12, 12]", "pixel=[3, 4]", "variants.NLA.residual_scale=0.2")
-    job = make_job("fig2", *TINY, *SMALL, *window, seeds=(0,))
+    job = make_job("fig2", *tiny, *SMALL, *window, seeds=(0,))
     reproduce(job)
     maps = content(job)["results"]["maps"]
     assert maps["NLA"][0]["support"] == 144
@@ -97,24 +96,24 @@ def test_fig2(make_job):
     assert (job.folder / "fig2_maps.png").exists()
 
 
-def test_fig4(make_job):
+def test_fig4(make_job, tiny):
     window = ("window=[]", "pixels=[[3, 4]]", "layers=[1, 2]", "recipe.model.num_modules=2")
-    job = make_job("fig4", *TINY, *SMALL, *window)
+    job = make_job("fig4", *tiny, *SMALL, *window)
     reproduce(job)
     assert len(content(job)["results"]["pixel 3,4"]["HSPA"]) == 2
     with pytest.raises(UsageError, match=r"layers must lie in \[1, 2\]"):
-        reproduce(make_job("fig4", *TINY, *SMALL, *window, "layers=[3]"))
+        reproduce(make_job("fig4", *tiny, *SMALL, *window, "layers=[3]"))
 
 
 @pytest.mark.parametrize(
     ("name", "networks", "added"),
     [
-        ("fig7", "{fsrcnn={}, edsr={channels=4, num_blocks=2}}", (630, 48)),
+        ("fig7", "{fsrcnn={}, edsr={channels=4, num_blocks=2}}", (630, 43)),
         ("fig8", "{nlsn={channels=4, num_blocks=1, interval=1, chunk=8, rounds=1}}", (0,)),
     ],
 )
-def test_transplants(make_job, name, networks, added):
-    job = make_job(name, *TINY, f"networks={networks}", seeds=(0,))
+def test_transplants(make_job, tiny, name, networks, added):
+    job = make_job(name, *tiny, f"networks={networks}", seeds=(0,))
     reproduce(job)
     found = content(job)["results"]
     for each, extra in zip(found.values(), added, strict=True):

@@ -24,7 +24,7 @@ from hspan.reproduce._report import Report
 
 _COLUMNS = 4  # of crops beside the image, at most
 _TEXT = 0.36  # inches below a crop, for two lines
-_FOOT = 0.2  # inches below the image, for one
+_FOOT = 0.17  # inches below the image, for one
 _FILL = 0.97  # of its place that a picture fills
 
 
@@ -180,7 +180,7 @@ def _draw(
     # The image is as tall as all rows of crops with their text, and together they fill the page.
     crop_width = (WIDTH - share * rows * _TEXT) / (share * rows * shape + columns)
     cell = crop_width * shape + _TEXT
-    tall = rows * cell + _FOOT
+    tall = rows * cell
     start = share * rows * cell
     with drawing(tall) as figure:
         figure.set_layout_engine("none")
