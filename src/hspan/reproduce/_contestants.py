@@ -74,13 +74,14 @@ def find_contestants(
     sources = [(w.path, "shipped") for w in shipped_weights().values() if shipped]
     sources += [(path, path.name) for path in _files(job.weights)]
     for path, origin in sources:
-        fits = _kind(path) == kind
-        if origin == "shipped" and not (fits and path.name.startswith(f"{scale}x_")):
-            continue
-        if not fits:
-            refused[path.name] = f"trained for {_kind(path)}"
-            continue
         try:
+            trained_for = _kind(path)
+            fits = trained_for == kind
+            if origin == "shipped" and not (fits and path.name.startswith(f"{scale}x_")):
+                continue
+            if not fits:
+                refused[path.name] = f"trained for {trained_for}"
+                continue
             network = load_model(path, scale=scale, device="cpu")
         except HspanError as error:
             refused[path.name] = str(error)
