@@ -138,7 +138,11 @@ def _draw(job: Job, panels: Sequence[tuple[int, str, list[Point]]]) -> Picture:
             axes.set_xlabel("parameters (millions)")
             axes.set_ylabel(f"PSNR, {name} ×{scale} (dB)")
             light_grid(axes)
-            place_labels(axes, [(p.network, p.parameters / 1e6, p.psnr) for p in points])
+            labels = [
+                (p.network + ", here" * (p.source == "measured"), p.parameters / 1e6, p.psnr)
+                for p in points
+            ]
+            place_labels(axes, labels)
         figure.legend(handles=marks(), loc="outside lower center", ncols=3)
         return save_picture(
             figure, job.folder, "fig9", "Fig. 9: parameters against PSNR, published and measured."
