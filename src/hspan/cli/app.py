@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from hspan._version import __version__
-from hspan.cli import bench, convert, data, eval, models, train, upscale
+from hspan.cli import bench, convert, data, eval, export, models, train, upscale
 from hspan.errors import HspanError, UsageError
 
 app = typer.Typer(
@@ -29,6 +29,7 @@ app.command("eval")(eval.evaluate)
 app.command("train")(train.train)
 app.command("models")(models.models)
 app.command("convert")(convert.convert)
+app.command("export")(export.export)
 app.add_typer(data.app, name="data")
 app.add_typer(bench.app, name="bench")
 
