@@ -19,6 +19,7 @@ from hspan.cli import (
     data,
     eval,
     explain,
+    export,
     models,
     reproduce,
     train,
@@ -43,6 +44,7 @@ app.command("train")(train.train)
 app.command("models")(models.models)
 app.command("reproduce")(reproduce.reproduce)
 app.command("convert")(convert.convert)
+app.command("export")(export.export)
 app.add_typer(data.app, name="data")
 app.add_typer(bench.app, name="bench")
 

@@ -2,6 +2,7 @@
 
 from hspan.weights._convert import convert_checkpoint
 from hspan.weights._hash import weights_hash
+from hspan.weights._licence import licence_of
 from hspan.weights._load import load_model
 from hspan.weights._save import save_model
 from hspan.weights._shipped import ShippedWeight, shipped_weights
@@ -9,6 +10,7 @@ from hspan.weights._shipped import ShippedWeight, shipped_weights
 __all__ = [
     "ShippedWeight",
     "convert_checkpoint",
+    "licence_of",
     "load_model",
     "save_model",
     "shipped_weights",
