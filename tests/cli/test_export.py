@@ -38,7 +38,7 @@ def test_writes_and_compares(capsys, weights, tmp_path):
     ("words", "status", "message"),
     [
         (["--precision", "int8"], 2, "name a folder of LR images"),
-        (["topk=16"], 2, "topk=none on the command line"),
+        (["topk=16", "--format", "torch-export"], 2, "topk=none on the command line"),
         (["topk"], 2, "write key=value"),
         (["-o", "none/x.onnx"], 1, "there is no folder none"),
         (["--format", "coreml"], 2, "coreml"),

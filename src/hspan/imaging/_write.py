@@ -21,7 +21,7 @@ from hspan.imaging._formats import (
 from hspan.imaging._picture import Picture
 from hspan.imaging._read import profile_fits
 from hspan.imaging._replace import new_file
-from hspan.imaging._scratch import raw_file
+from hspan.imaging._scratch import raw_file, release
 
 if TYPE_CHECKING:
     import pyvips
@@ -79,7 +79,13 @@ def write_image(path: str | os.PathLike[str], picture: Picture, *, quality: int 
 def _encode(path: Path, picture: Picture, name: str, quality: int) -> None:
     import pyvips
 
-    image = _with_metadata(_to_vips(picture), picture)
+    file = raw_file(picture.pixels, picture.alpha)
+    mapped = None if file is None else np.memmap(file, picture.dtype, "r")
+    image = _with_metadata(_to_vips(picture, mapped), picture)
+    if mapped is not None:
+        # The encoder goes through the pixels once: those it has seen needn't stay in memory.
+        image.set_progress(True)
+        image.signal_connect("eval", lambda *_: release(mapped))
     keep = _KEEP_ICC | (_KEEP_EXIF if picture.exif else 0) | (_KEEP_XMP if picture.xmp else 0)
     try:
         if name == "PNG":
@@ -154,7 +160,7 @@ def _byte_count(picture: Picture) -> int:
     return picture.pixels.nbytes + (0 if picture.alpha is None else picture.alpha.nbytes)
 
 
-def _to_vips(picture: Picture) -> pyvips.Image:
+def _to_vips(picture: Picture, mapped: np.memmap | None) -> pyvips.Image:
     import pyvips
 
     def wrap(array: np.ndarray, channels: int) -> pyvips.Image:
@@ -163,10 +169,10 @@ def _to_vips(picture: Picture) -> pyvips.Image:
         return pyvips.Image.new_from_memory(data, picture.width, picture.height, channels, kind)
 
     colours = picture.pixels.shape[2]
-    if file := raw_file(picture.pixels, picture.alpha):
+    if mapped is not None:
         kind = _VIPS_FORMATS[picture.dtype.name]
         size = (picture.width, picture.height, picture.channels)
-        image = pyvips.Image.rawload(str(file), *size, format=kind, access="sequential")
+        image = pyvips.Image.new_from_memory(mapped.data, *size, kind)
     else:
         image = wrap(picture.pixels, colours)
         if picture.alpha is not None:
