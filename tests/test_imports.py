@@ -24,6 +24,7 @@ RANKS = {
     "inference": 5,
     "export": 5,
     "evaluation": 6,
+    "explanation": 7,
     "training": 7,
     "recipes": 7,
     "reproduce": 8,

@@ -253,7 +253,7 @@ def test_odd_names(tmp_path, name):
         ("a.jpg", a_picture(4), r"JPEG can't hold transparency; use \.png"),
         ("a.png", a_picture(3, np.float32), r"PNG can't hold floating-point values; use \.tif"),
         ("a.webp", a_picture(width=16384, height=1), "WebP ends at 16383 pixels a side"),
-        ("a.xyz", a_picture(), r"use one of \.jfif, .*\.webp, got \.xyz"),
+        ("a.xyz", a_picture(), r"use one of \.avif, .*\.webp, got \.xyz"),
         ("a.gif", a_picture(), r"got \.gif"),
         ("a", a_picture(), "got no suffix"),
         ("missing/a.png", a_picture(), "can't be written: No such file or directory"),

@@ -7,7 +7,7 @@ import pytest
 from hspan.errors import UsageError
 from hspan.inference import Plan, network_cost, plan
 from hspan.inference._speed import Rate, Speed
-from hspan.inference.planning import INSTANT, LADDER, PATIENCE, SHARE
+from hspan.inference.planning import INSTANT, LADDER, PATIENCE, SHARE, duration_text
 from hspan.models import create_model
 
 GB = 10**9
@@ -54,7 +54,7 @@ def test_attention_limits_the_tile_by_time(light):
     whole = choose(0).predicted_seconds
     assert chosen.summary == (
         f"in {chosen.tiles} tiles of {chosen.tile}, because the whole image would take about "
-        f"{whole:.0f} s instead of {chosen.predicted_seconds:.0f} s"
+        f"{duration_text(whole)} instead of {chosen.predicted_seconds:.0f} s"
     )
 
 

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from hspan._version import __version__
-from hspan.cli import bench, convert, data, eval, models, reproduce, train, upscale
+from hspan.cli import bench, convert, data, eval, explain, models, reproduce, train, upscale
 from hspan.errors import HspanError, UsageError
 
 app = typer.Typer(
@@ -26,6 +26,7 @@ app = typer.Typer(
 )
 app.command("upscale")(upscale.upscale)
 app.command("eval")(eval.evaluate)
+app.command("explain")(explain.explain)
 app.command("train")(train.train)
 app.command("models")(models.models)
 app.command("reproduce")(reproduce.reproduce)

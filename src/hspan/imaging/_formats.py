@@ -31,7 +31,7 @@ FORMATS = {
     "WebP": Format((".webp",), ("uint8",), alpha=True, max_side=16383),
     "TIFF": Format((".tif", ".tiff"), ("uint8", "uint16", "float32"), alpha=True),
     "GIF": Format((".gif",)),
-    "AVIF": Format((".avif",)),
+    "AVIF": Format((".avif",), ("uint8", "uint16"), alpha=True, max_side=16384),
     "BMP": Format((".bmp",)),
 }
 
@@ -57,7 +57,7 @@ def recognise(header: bytes) -> str | None:
         brands = header[8 : min(int.from_bytes(header[:4], "big"), len(header))]
         return "AVIF" if b"avif" in brands or b"avis" in brands else "HEIC"
     # BM alone begins many a text: the reserved bytes must be 0, the headers' size plausible.
-    if header[:2] == b"BM" and header[6:10] == bytes(4) and 12 <= header[14] <= 124:
+    if header[:2] == b"BM" and header[6:10] == bytes(4) and 12 <= sum(header[14:15]) <= 124:
         return "BMP"
     return None
 
@@ -85,6 +85,11 @@ def writable_format(suffix: str) -> str | None:
     return None
 
 
+def format_of(path: Path) -> str | None:
+    """The format that a file of this name is written in, or None."""
+    return writable_format(path.suffix)
+
+
 def what_is_lost(image: Picture | ImageInfo, name: str) -> str | None:
     """Why a format can't hold an image without loss of depth, alpha or size, or None if it can."""
     entry = FORMATS[name]
@@ -93,7 +98,12 @@ def what_is_lost(image: Picture | ImageInfo, name: str) -> str | None:
         return f"{name} can't hold {depth} values"
     if image.channels in (2, 4) and not entry.alpha:
         return f"{name} can't hold transparency"
-    if max(image.width, image.height) > entry.max_side:
+    if name == "AVIF" and image.dtype == "uint16" and image.bits not in (10, 12):
+        return "AVIF can't hold 16-bit values"
+    if image.pages > 1 and name != "TIFF":
+        return f"{name} can't hold pages"
+    rows = image.height // image.pages if isinstance(image, Picture) else image.height
+    if max(image.width, rows) > entry.max_side:
         return f"{name} ends at {entry.max_side} pixels a side"
     return None
 

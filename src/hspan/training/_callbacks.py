@@ -181,9 +181,12 @@ class LogCallback(L.Callback):
         rows: list[list[str]] = []
         if self._path.exists():
             with self._path.open(newline="", encoding="utf-8") as file:
-                rows = [r for r in list(csv.reader(file))[1:] if int(r[0]) <= trainer.global_step]
-        with self._path.open("w", newline="", encoding="utf-8") as file:
+                whole = [r for r in list(csv.reader(file))[1:] if len(r) == len(COLUMNS)]
+            rows = [r for r in whole if int(r[0]) <= trainer.global_step]
+        unfinished = self._path.with_name(f"{self._path.name}.tmp")  # a kill must lose no row
+        with unfinished.open("w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows([list(COLUMNS), *rows])
+        os.replace(unfinished, self._path)
 
     def on_train_batch_end(
         self,
