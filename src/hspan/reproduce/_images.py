@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from hspan.data import ImagePair, find_pairs, load_pair
 from hspan.errors import InputError
@@ -43,7 +41,7 @@ def find_image(job: Job, name: str, scale: int, kind: str = "BI") -> ImagePair:
     raise InputError(f"no image {name.replace('|', ' or ')} in {job.benchmarks()}")
 
 
-def lr_window(job: Job, name: str, scale: int, window: Sequence[int]) -> tuple[np.ndarray, Tensor]:
+def lr_window(job: Job, name: str, scale: int, window: Sequence[int]) -> np.ndarray:
     """A window of an image's LR version.
 
     Args:
@@ -53,7 +51,7 @@ def lr_window(job: Job, name: str, scale: int, window: Sequence[int]) -> tuple[n
         window: left, top, width and height in LR pixels; empty takes everything.
 
     Returns:
-        The window [H, W, 3], uint8, and the same as a network's input [1, 3, H, W].
+        [H, W, 3], uint8.
 
     Raises:
         InputError: no such image, or the window reaches beyond it.
@@ -64,5 +62,4 @@ def lr_window(job: Job, name: str, scale: int, window: Sequence[int]) -> tuple[n
         if left + width > lr.shape[1] or top + height > lr.shape[0]:
             raise InputError(f"{name}: the window {list(window)} reaches beyond {lr.shape[:2]}")
         lr = lr[top : top + height, left : left + width]
-    tensor = torch.from_numpy(np.ascontiguousarray(lr)).permute(2, 0, 1)[None].float() / 255
-    return lr, tensor
+    return np.ascontiguousarray(lr)

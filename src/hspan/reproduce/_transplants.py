@@ -51,7 +51,7 @@ class Pair:
         return paired([each.best for each in self.after], [each.best for each in self.before])
 
 
-def transplant(job: Job, change: str, title: str, words: tuple[str, str]) -> Report:
+def transplant(job: Job, change: str, title: str, words: tuple[str, str], what: str) -> Report:
     """Train every network with and without a change.
 
     Args:
@@ -59,6 +59,7 @@ def transplant(job: Job, change: str, title: str, words: tuple[str, str]) -> Rep
         change: a key of ``hspan.reproduce._training.CHANGES``.
         title: of the report.
         words: what networks are called before and after the change.
+        what: the change in words.
     """
     s = job.settings(Settings)
     trainer = Trainer(job, s.recipe, s.validation, s.crop)
@@ -85,7 +86,7 @@ def transplant(job: Job, change: str, title: str, words: tuple[str, str]) -> Rep
             Text(setting),
             _draw(job, pairs, words),
             _table(job.name, pairs, words),
-            Text(_finding(pairs, words[1])),
+            Text(_finding(pairs, what)),
         ),
         results={
             pair.network: {

@@ -25,7 +25,7 @@ def draw_image(axes: Axes, image: np.ndarray, at: Sequence[int], label: str) -> 
 
 def draw_map(axes: Axes, found: AttentionMap, at: Sequence[int], *, layer: bool = True) -> None:
     """Weights from black (none) to bright (the largest of this map)."""
-    axes.imshow(found.weights.numpy(), cmap="inferno", vmin=0, vmax=float(found.weights.max()))
+    axes.imshow(found.weights, cmap="inferno", vmin=0, vmax=float(found.weights.max()))
     _mark(axes, at)
     axes.set_xticks([])
     axes.set_yticks([])

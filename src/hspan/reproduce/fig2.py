@@ -58,9 +58,9 @@ def run(job: Job) -> Report:
         for title, model in s.variants.items()
     }
     scale = int(s.recipe["model"]["scale"])
-    image, tensor = lr_window(job, s.image, scale, s.window)
+    image = lr_window(job, s.image, scale, s.window)
     at = s.pixel[0], s.pixel[1]
-    maps = {title: attention_maps(group[0].network(), tensor, at) for title, group in runs.items()}
+    maps = {title: attention_maps(group[0].network(), image, at) for title, group in runs.items()}
     scores = {title: [each.best for each in group] for title, group in runs.items()}
     first = next(iter(runs.values()))[0]
     return Report(

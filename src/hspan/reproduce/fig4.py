@@ -54,13 +54,13 @@ def run(job: Job) -> Report:
     trainer = Trainer(job, s.recipe, s.validation, s.crop)
     runs = {title: trainer.train(title, model, s.seeds[0]) for title, model in s.variants.items()}
     scale = int(s.recipe["model"]["scale"])
-    image, tensor = lr_window(job, s.image, scale, s.window)
+    image = lr_window(job, s.image, scale, s.window)
     networks = {title: each.network() for title, each in runs.items()}
     blocks: list[Block] = [Text(_setting(s, runs))]
     results: dict[str, Any] = {"psnr": {title: each.best for title, each in runs.items()}}
     for i, pixel in enumerate(s.pixels, start=1):
         at = pixel[0], pixel[1]
-        maps = {title: attention_maps(each, tensor, at) for title, each in networks.items()}
+        maps = {title: attention_maps(each, image, at) for title, each in networks.items()}
         shown = {title: _chosen(found, s.layers) for title, found in maps.items()}
         blocks.append(_draw(job, i, image, shown, at))
         blocks.append(Text(f"Pixel ({at[0]}, {at[1]}), all layers. {map_sentence(maps)}."))

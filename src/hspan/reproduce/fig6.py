@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from hspan.data import find_pairs, load_pair
 from hspan.errors import UsageError
@@ -95,14 +95,15 @@ def run(job: Job) -> Report:
         for k in ks
     }
     images = _images(timed, s.scale)
-    sizes = _supports(network, blocks, images)
+    _set(blocks, None)
+    sizes = np.concatenate([support_sizes(network, image) for image in images])
     job.say("fig6: timing")
     milliseconds = _time(job, network, blocks, images, ks, s.repetitions)
     points = [
-        Point(k, psnr[k], milliseconds[k], 0.0 if k is None else float((sizes > k).float().mean()))
+        Point(k, psnr[k], milliseconds[k], 0.0 if k is None else float((sizes > k).mean()))
         for k in ks
     ]
-    tokens = sizes.numel() // (len(images) * len(blocks))
+    tokens = sizes.size // (len(images) * len(blocks))
     return Report(
         title="Fig. 6: PSNR and time against k",
         settings=s,
@@ -113,7 +114,7 @@ def run(job: Job) -> Report:
         ),
         results={
             "points": [asdict(point) for point in points],
-            "mean_support": float(sizes.float().mean()),
+            "mean_support": float(sizes.mean()),
             "largest_support": int(sizes.max()),
             "weights": weights,
         },
@@ -139,31 +140,24 @@ def _scores(
     return {each.name: score(job, titled, each, scale).psnr for each in datasets}
 
 
-def _images(dataset: Dataset, scale: int) -> list[Tensor]:
-    images: list[Tensor] = []
-    for pair in find_pairs(dataset.folder, scale):
-        _, lr = load_pair(pair, scale)
-        images.append(torch.from_numpy(np.ascontiguousarray(lr)).permute(2, 0, 1)[None] / 255)
-    return images
-
-
-def _supports(network: nn.Module, blocks: Sequence[HSPA], images: Sequence[Tensor]) -> Tensor:
-    _set(blocks, None)
-    return torch.cat([support_sizes(network, image) for image in images])
+def _images(dataset: Dataset, scale: int) -> list[np.ndarray]:
+    """LR, [H, W, 3], uint8."""
+    pairs = find_pairs(dataset.folder, scale)
+    return [np.ascontiguousarray(load_pair(pair, scale)[1]) for pair in pairs]
 
 
 def _time(
     job: Job,
     network: nn.Module,
     blocks: Sequence[HSPA],
-    images: Sequence[Tensor],
+    images: Sequence[np.ndarray],
     ks: Sequence[int | None],
     repetitions: int,
 ) -> dict[int | None, float]:
     """All k in turn, every round beginning with another one, after a warm-up."""
     device = choose_device(job.device)
     network.to(device)
-    inputs = [image.to(device) for image in images]
+    inputs = [torch.from_numpy(x).to(device).permute(2, 0, 1)[None] / 255 for x in images]
     seconds: dict[int | None, list[float]] = {k: [] for k in ks}
     for turn in range(repetitions + 1):
         start = turn % len(ks)
@@ -181,7 +175,9 @@ def _time(
     return {k: 1000 * min(times) / len(images) for k, times in seconds.items()}
 
 
-def _finding(points: Sequence[Point], title: str, s: Settings, sizes: Tensor, tokens: int) -> str:
+def _finding(
+    points: Sequence[Point], title: str, s: Settings, sizes: np.ndarray, tokens: int
+) -> str:
     first = s.datasets[0]
     exact = points[-1]
     cut = [point for point in points if point.k is not None]
@@ -200,7 +196,7 @@ def _finding(points: Sequence[Point], title: str, s: Settings, sizes: Tensor, to
         f"with truncation, has its maximum at k = {_PUBLISHED_PEAK}. "
     )
     return sentence + (
-        f"The exact support is {sizes.float().mean():.1f} on average and {int(sizes.max())} at "
+        f"The exact support is {sizes.mean():.1f} on average and {int(sizes.max())} at "
         f"most, of {tokens:,} features on average. The authors' program is exact, whatever its k. "
         f"Time is of one image of {s.timed} on average, in float32 on "
         f"{describe_machine()['processor']}, {torch.get_num_threads()} threads."

@@ -8,4 +8,4 @@ from hspan.reproduce._transplants import transplant
 def run(job: Job) -> Report:
     """Train the networks with and without HSPA at its usual places."""
     title = "Fig. 7: HSPA inserted in FSRCNN, EDSR and RCAN"
-    return transplant(job, "hspa", title, ("without HSPA", "with HSPA"))
+    return transplant(job, "hspa", title, ("without HSPA", "with HSPA"), "HSPA")
