@@ -13,7 +13,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch import nn
 
 from hspan.data import ImageCache, build_cache
-from hspan.errors import InputError, UsageError
+from hspan.errors import HspanError, InputError, UsageError
 from hspan.models import create_model
 from hspan.training._callbacks import (
     CheckpointCallback,
@@ -116,7 +116,7 @@ def train(
     checkpoint = find_checkpoint(out, resume)
     with torch.random.fork_rng(devices=[]):  # the caller's random numbers stay theirs
         torch.manual_seed(recipe.training.seed)
-        network = create_model(recipe.model.name, scale=recipe.model.scale, **recipe.model.config)
+        network = _created(recipe)
         if change is not None:
             change(network)
     module = SRTrainingModule(network, recipe)
@@ -168,6 +168,17 @@ def train(
     )
 
 
+def _created(recipe: Recipe) -> nn.Module:
+    section = recipe.model
+    try:
+        return create_model(section.name, scale=section.scale, **section.config)
+    except (RuntimeError, MemoryError, OverflowError) as error:
+        if isinstance(error, HspanError):
+            raise
+        reason = (str(error).splitlines() or ["out of memory"])[0]
+        raise UsageError(f"a network of these sizes can't be built: {reason}") from error
+
+
 def _note_images(cache: ImageCache, patch: int, observer: Observer) -> None:
     observer.note(f"{len(cache.images)} training images, cached in {cache.folder}")
     side = patch * cache.scale
@@ -201,6 +212,7 @@ def _trainer(
         return L.Trainer(
             accelerator=recipe.training.accelerator,
             devices=recipe.training.devices,
+            num_nodes=recipe.training.nodes,
             precision=cast(Any, _LIGHTNING_PRECISION[recipe.training.precision]),
             max_epochs=-1,
             max_steps=recipe.training.max_steps,
