@@ -114,9 +114,7 @@ def test_weights_are_those_of_soft_thresholding(memory_linear, spread):
     run = session(function_model("SoftThreshold", ["scores"], memory_linear))
     scores = torch.randn(2, 60, 301, generator=torch.Generator().manual_seed(0)) * spread
     (weights,) = run.run(None, {"scores": scores.numpy()})
-    torch.testing.assert_close(
-        torch.from_numpy(weights), soft_threshold(scores), rtol=0, atol=2e-6
-    )
+    torch.testing.assert_close(torch.from_numpy(weights), soft_threshold(scores), rtol=0, atol=2e-6)
     assert np.abs(weights.sum(-1, dtype=np.float64) - 1).max() < 1e-5
     assert ((weights == 0).mean() > 0.9) == (spread >= 1)
 
