@@ -1,15 +1,15 @@
 """Exported hspan-light in ONNX Runtime beside the package itself: scores, time, memory.
 
-    python benchmarks/onnx_runtime.py SET5 --calibrate LR_IMAGES --threads 1 \\
-        --out benchmarks/results/onnx_runtime.json
+    python benchmarks/onnx_runtime.py SET5 --calibrate LR_IMAGES --threads 1 --out FILE.json
 
 PSNR on Y of every form and precision over a folder of HR images (``DIR/*.png`` or ``DIR/HR``), LR
-made by bicubic reduction, whole images, as ``hspan eval`` scores them. Time on square random images,
-all sides in one process in turn, ``--repeats`` rounds; medians, and the ratio to the package in the
-same round. Peak memory is that of fresh processes above what they held before the call (Linux only).
+made by bicubic reduction, whole images, as ``hspan eval`` scores them. Time on square random
+images, all sides in one process in turn, ``--repeats`` rounds; medians, and the ratio to the
+package in the same round. Peak memory is that of fresh processes above what they held before the
+call (Linux only).
 
-The processor time is saved beside the wall's: with ``--threads 1`` it is what the work costs however
-busy the machine is.
+The processor time is saved beside the wall's: with ``--threads 1`` it is what the work costs
+however busy the machine is.
 """
 
 import argparse

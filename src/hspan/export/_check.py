@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from hspan.errors import HspanError, UsageError
+from hspan.errors import HspanError
+from hspan.export._packages import package
 
 SIZES = ((16, 16), (17, 23), (40, 31), (25, 64), (63, 50))
 """Height and width of the images that exports are checked with; most sides are odd."""
@@ -76,12 +77,7 @@ def onnx_runner(content: bytes, threads: int | None = None) -> Run:
         UsageError: ONNX Runtime is missing.
         HspanError: ONNX Runtime refuses the model.
     """
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise UsageError(
-            "checking an ONNX file needs onnxruntime: pip install 'hspan[export]'"
-        ) from error
+    onnxruntime = package("onnxruntime")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors only
     if threads is not None:
@@ -91,4 +87,8 @@ def onnx_runner(content: bytes, threads: int | None = None) -> Run:
     except Exception as error:  # its errors share no base class
         raise HspanError(f"ONNX Runtime refuses the model: {error}") from error
     name = session.get_inputs()[0].name
-    return lambda image: session.run(None, {name: image})[0]
+
+    def run(image: np.ndarray) -> np.ndarray:
+        return session.run(None, {name: image})[0]
+
+    return run

@@ -35,7 +35,7 @@ FORMATS = {"onnx": ".onnx", "torch-export": ".pt2", "aoti": ".pt2"}
 PRECISIONS = ("fp32", "fp16", "int8")
 """In which the convolutions of an ONNX file compute."""
 
-# float16 keeps 11 bits: of a detail that is a fraction of the range, less than a grey level is lost.
+# float16 keeps 11 bits: of a detail that is a fraction of the range, less than a grey level goes.
 # What int8 costs depends on the network; its deviations are only reported.
 _TOLERANCES = {"fp32": TOLERANCE, "fp16": 1e-2, "int8": float("inf")}
 
@@ -169,8 +169,15 @@ def _compile_package(model: nn.Module, path: Path, check: bool) -> list[Deviatio
 
 def _from_module(module: object) -> Run:
     def run(image: np.ndarray) -> np.ndarray:
-        with torch.no_grad():
-            return module(torch.from_numpy(image)).numpy()  # pyright: ignore
+        try:
+            with torch.no_grad():
+                return module(torch.from_numpy(image)).numpy()  # pyright: ignore
+        except (AssertionError, RuntimeError) as error:  # a condition on sizes that doesn't hold
+            reason = str(error).strip().splitlines()[0][:200]
+            size = f"{image.shape[2]}×{image.shape[3]}"
+            raise HspanError(
+                f"the exported program can't take an image of {size} pixels: {reason}"
+            ) from error
 
     return run
 

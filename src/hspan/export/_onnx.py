@@ -8,7 +8,7 @@ import os
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,11 +16,9 @@ from torch import Tensor, nn
 from hspan._version import __version__
 from hspan.errors import InputError, UsageError
 from hspan.export._onnx_functions import DOMAIN, OPSET, attention_functions
+from hspan.export._packages import OnnxModel, package
 from hspan.export._program import decomposed, trace
 from hspan.models import config_dict, registry_name
-
-if TYPE_CHECKING:
-    import onnx
 
 INPUT, OUTPUT = "image", "upscaled"
 
@@ -29,7 +27,7 @@ _IR_VERSION = 9  # of opset 20: what ONNX Runtime 1.17 and newer reads
 
 def onnx_model(
     model: nn.Module, *, memory_linear: bool = False, metadata: Mapping[str, str] | None = None
-) -> onnx.ModelProto:
+) -> OnnxModel:
     """Turn a network into an ONNX model of opset 20.
 
     Input ``image`` [1, 3, height, width], output ``upscaled`` [1, 3, s·height, s·width], both RGB
@@ -50,7 +48,8 @@ def onnx_model(
         UsageError: the attention is truncated, or a package of the extra is missing.
         HspanError: the network depends on the size's value.
     """
-    _require()
+    package("onnx")
+    package("onnxscript")
     proto = _translated(decomposed(trace(model), _as_functions()))
     if any(node.domain == DOMAIN for node in proto.graph.node):
         proto.functions.extend(attention_functions(memory_linear=memory_linear))
@@ -70,18 +69,16 @@ def onnx_model(
     return proto
 
 
-def write_onnx(proto: onnx.ModelProto, path: Path) -> None:
+def write_onnx(proto: OnnxModel, path: Path) -> None:
     """Write a checked model under its name only when it is complete.
 
     Raises:
         UsageError: the path doesn't end in ``.onnx``.
         InputError: it can't be written.
     """
-    import onnx
-
     if path.suffix != ".onnx":
         raise UsageError(f"{path}: ONNX files end in .onnx")
-    onnx.checker.check_model(proto)
+    package("onnx").checker.check_model(proto)
     write_bytes(path, proto.SerializeToString())
 
 
@@ -97,7 +94,7 @@ def write_bytes(path: Path, content: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def set_metadata(proto: onnx.ModelProto, entries: Mapping[str, str]) -> None:
+def set_metadata(proto: OnnxModel, entries: Mapping[str, str]) -> None:
     """Add entries to the file's metadata, in the place of those of the same names."""
     kept = {entry.key: entry.value for entry in proto.metadata_props}
     del proto.metadata_props[:]
@@ -137,7 +134,7 @@ def _as_functions() -> dict[Any, Any]:
     }
 
 
-def _translated(program: torch.export.ExportedProgram) -> onnx.ModelProto:
+def _translated(program: torch.export.ExportedProgram) -> OnnxModel:
     # The exporter warns of its own code, and of torchvision, which nothing here needs.
     logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
     with warnings.catch_warnings():
@@ -155,7 +152,7 @@ def _translated(program: torch.export.ExportedProgram) -> onnx.ModelProto:
     return exported.model_proto
 
 
-def _clean(proto: onnx.ModelProto, scale: int) -> None:
+def _clean(proto: OnnxModel, scale: int) -> None:
     """Leave out what the exporter notes for itself (paths of source files among it), name sizes."""
     proto.ir_version = _IR_VERSION
     del proto.graph.value_info[:]
@@ -171,13 +168,3 @@ def _clean(proto: onnx.ModelProto, scale: int) -> None:
     ):
         for dim, name in zip(value.type.tensor_type.shape.dim[2:], names, strict=True):
             dim.dim_param = name
-
-
-def _require() -> None:
-    try:
-        import onnx
-        import onnxscript  # noqa: F401
-    except ImportError as error:
-        raise UsageError(
-            f"exporting to ONNX needs the package {error.name}: pip install 'hspan[export]'"
-        ) from error

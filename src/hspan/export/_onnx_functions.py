@@ -13,18 +13,16 @@ Shapes: B batch, N queries, M keys, C and D channels.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any
 
+from hspan.export._packages import package
 from hspan.ops import NEWTON_STEPS
-
-if TYPE_CHECKING:
-    import onnx
 
 DOMAIN = "hspan"  # of the functions; version 1
 OPSET = 20
 
 SCORES_AT_ONCE = 1 << 22
-"""Scores of one group of queries: 16 MiB in float32, of which the loop holds about four at a time."""
+"""Scores of one group of queries: 16 MiB in float32; the loop holds about four such at a time."""
 
 _PASSES = 100  # as in soft_threshold.py: only a guard; supports shrink, so the loop ends by itself
 
@@ -154,10 +152,16 @@ SoftThreshold (scores) => (weights)
 """
 
 
-def attention_functions(*, memory_linear: bool) -> list[onnx.FunctionProto]:
-    """``hspan.SoftThreshold`` (scores [..., M]) and ``hspan.Attention`` (query, key, value)."""
-    from onnx import parser
+def attention_functions(*, memory_linear: bool) -> list[Any]:
+    """``hspan.SoftThreshold`` (scores [..., M]) and ``hspan.Attention`` (query, key, value).
 
+    Args:
+        memory_linear: loops instead of fixed steps on the whole matrix.
+
+    Returns:
+        Two ``onnx.FunctionProto``.
+    """
+    parser = package("onnx.parser")
     if memory_linear:
         texts = _LOOPED_SOFT_THRESHOLD, _GROUPED_ATTENTION
     else:

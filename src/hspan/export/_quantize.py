@@ -10,29 +10,27 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from hspan.errors import UsageError
+from hspan.export._packages import OnnxModel, package
 from hspan.imaging import images_in, read_image
-
-if TYPE_CHECKING:
-    import onnx
 
 _CALIBRATION_SIDE = 128  # LR pixels that are cut out of the middle of each image
 _CALIBRATION_IMAGES = 32
 
 
-def to_float16(proto: onnx.ModelProto) -> None:
+def to_float16(proto: OnnxModel) -> None:
     """Store and run the convolutions of a model in float16, in place.
 
     Each gets its input converted before and its output after; runtimes merge the conversions with
     their neighbours where they compute in float16, and on processors without it they compute in
     float32 from the rounded weights.
     """
-    from onnx import TensorProto, helper, numpy_helper
-
+    onnx = package("onnx")
+    helper, numpy_helper, types = onnx.helper, onnx.numpy_helper, onnx.TensorProto
     initializers = {tensor.name: tensor for tensor in proto.graph.initializer}
     nodes: list[Any] = []
     for node in proto.graph.node:
@@ -41,20 +39,20 @@ def to_float16(proto: onnx.ModelProto) -> None:
             continue
         for name in node.input[1:]:
             tensor = initializers[name]
-            if tensor.data_type == TensorProto.FLOAT:
+            if tensor.data_type == types.FLOAT:
                 rounded = numpy_helper.to_array(tensor).astype(np.float16)
                 tensor.CopyFrom(numpy_helper.from_array(rounded, name))
         source, result = node.input[0], node.output[0]
         half_in, half_out = f"{result}_half_in", f"{result}_half_out"
-        nodes.append(helper.make_node("Cast", [source], [half_in], to=TensorProto.FLOAT16))
+        nodes.append(helper.make_node("Cast", [source], [half_in], to=types.FLOAT16))
         node.input[0], node.output[0] = half_in, half_out
         nodes.append(node)
-        nodes.append(helper.make_node("Cast", [half_out], [result], to=TensorProto.FLOAT))
+        nodes.append(helper.make_node("Cast", [half_out], [result], to=types.FLOAT))
     del proto.graph.node[:]
     proto.graph.node.extend(nodes)
 
 
-def to_int8(proto: onnx.ModelProto, calibration: Path) -> onnx.ModelProto:
+def to_int8(proto: OnnxModel, calibration: Path) -> OnnxModel:
     """Quantise the inner convolutions: weights per channel, activations per tensor, both 8 bits.
 
     Args:
@@ -65,14 +63,7 @@ def to_int8(proto: onnx.ModelProto, calibration: Path) -> onnx.ModelProto:
         UsageError: the folder holds no images, or ONNX Runtime is missing.
         InputError: an image can't be read.
     """
-    import onnx
-
-    try:
-        from onnxruntime import quantization
-    except ImportError as error:
-        raise UsageError(
-            "int8 needs ONNX Runtime's quantiser: pip install 'hspan[export]'"
-        ) from error
+    quantization = package("onnxruntime.quantization")
     images = _calibration_images(calibration)
     convolutions = [node.name for node in proto.graph.node if node.op_type == "Conv"]
     with tempfile.TemporaryDirectory() as folder:
@@ -89,7 +80,7 @@ def to_int8(proto: onnx.ModelProto, calibration: Path) -> onnx.ModelProto:
             weight_type=quantization.QuantType.QInt8,
             activation_type=quantization.QuantType.QUInt8,
         )
-        return onnx.load_from_string(target.read_bytes())
+        return package("onnx").load_from_string(target.read_bytes())
 
 
 class _Reader:
@@ -109,9 +100,7 @@ def _calibration_images(folder: Path) -> list[np.ndarray]:
     """Middles of a folder's images, [1, 3, H, W] float32 in [0, 1]."""
     paths = images_in(folder) if folder.is_dir() else []
     if not paths:
-        raise UsageError(
-            f"{folder} holds no images to calibrate int8 with; name a folder that does"
-        )
+        raise UsageError(f"{folder} holds no images to calibrate int8 with; name another folder")
     found: list[np.ndarray] = []
     for path in paths[:_CALIBRATION_IMAGES]:
         pixels = read_image(path).pixels

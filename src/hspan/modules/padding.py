@@ -1,5 +1,7 @@
 """Making images large enough, or a multiple of something, for networks that need it."""
 
+from typing import cast
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -46,4 +48,4 @@ def being_traced() -> bool:
 
 def _at_least(side: int, minimum: int) -> int:
     """The larger one; for a symbolic size of a program that is being traced, as an expression."""
-    return torch.sym_max(side, minimum) if minimum > 1 else side
+    return cast(int, torch.sym_max(side, minimum)) if minimum > 1 else side
