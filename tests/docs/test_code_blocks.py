@@ -72,7 +72,15 @@ def user_folder(tmp_path, monkeypatch):
         target.parent.mkdir(exist_ok=True)
         write_image(target, Picture(pixels=picture[top : top + 48, left : left + 64]))
 
-    for i, name in enumerate(["photo.jpg", "scan.tif", "holiday/beach.png", "holiday/hut.jpg"]):
+    names = [
+        "photo.jpg",
+        "scan.tif",
+        "county.tif",
+        "holiday/beach.png",
+        "holiday/hut.jpg",
+        "frames/1.png",
+    ]
+    for i, name in enumerate(names):
         cut(name, 40 * i, 60)
     for folder in ("Set5", "Urban100", "DIV2K_train_HR", "lr"):
         for i in range(2):
