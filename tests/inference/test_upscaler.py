@@ -41,7 +41,7 @@ def test_call_as_documented():
         "ensemble",
         "max_memory",
     ]
-    assert names == expected
+    assert names == [*expected, "max_seconds"]
 
 
 @pytest.mark.parametrize("shape", [(6, 5), (6, 5, 1), (6, 5, 3), (6, 5, 4)])
