@@ -463,3 +463,28 @@ def test_interruption_leaves_nothing(work, weights):
     assert "Traceback" not in errors
     assert files(work) == ["a.png", "out"]
     assert files(work / "out") == []
+
+
+def test_dry_run_says_and_writes_nothing(work, weights, capsys):
+    photo("a.png")
+    assert upscale(weights, "a.png", "--dry-run") == 0
+    line = capsys.readouterr().out
+    assert "a.png -> a_x2.png" in line
+    assert "of memory" in line
+    assert upscale(weights, "a.png", "--dry-run", "--json") == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert row["status"] == "planned"
+    assert row["memory_bytes"] > 5e7
+    assert row["seconds"] > 0
+    assert sorted(os.listdir()) == ["a.png"]
+
+
+def test_limits_refuse_before_the_work(work, weights, capsys):
+    photo("a.png")
+    assert upscale(weights, "a.png", "--max-memory", "1M") == 1
+    assert "more than the 1 MB allowed" in capsys.readouterr().err
+    assert upscale(weights, "a.png", "--max-time-per-image", "0.000001s") == 1
+    assert "would take about" in capsys.readouterr().err
+    assert upscale(weights, "a.png", "--max-memory", "lots") == 2
+    assert upscale(weights, "a.png", "--overlap", "wide") == 2
+    assert sorted(os.listdir()) == ["a.png"]

@@ -109,6 +109,11 @@ def test_dimensions_are_replaced():
     assert resized(block(), 1, 1) == block()  # has none
 
 
+def test_resolution_is_replaced():
+    for blob in (block(), big_endian_block()):
+        assert resolution(resized(blob, 1, 1, (600.5, 300))) == (600.5, 300)
+
+
 def test_nothing_to_add_to_a_tiff():
     host = block().removeprefix(PREFIX)
     assert into_tiff(host, big_endian_block()) is None  # nothing in it describes the picture
@@ -128,7 +133,7 @@ def test_damage_is_survived(position, value, length):
     blob[position % len(blob)] = value
     damaged = bytes(blob[: max(len(blob) - length, 0)])
     host = block().removeprefix(PREFIX) + bytes(len(block()) % 2)
-    for result in (upright(damaged), from_tiff(damaged[6:]), resized(damaged, 7, 5)):
+    for result in (upright(damaged), from_tiff(damaged[6:]), resized(damaged, 7, 5, (72, 72))):
         assert result is None or isinstance(result, bytes)
     addition = into_tiff(host, damaged)
     assert addition is None or addition[1] == 4
@@ -144,5 +149,5 @@ def test_noise_is_survived(noise):
         upright(blob)
         resolution(blob)
         from_tiff(blob)
-        resized(blob, 3, 4)
+        resized(blob, 3, 4, (600, 300))
         into_tiff(b"II*\0\x08\0\0\0" + noise, blob)

@@ -138,7 +138,9 @@ def test_geotiff_ground_control_points(tmp_path):
         for r, c in ((0, 0), (0, 20), (10, 0), (10, 20))
     ]
     path = tmp_path / "a.tif"
-    write_geotiff(path, np.ones((1, 10, 20), np.uint8), crs=None, transform=None, gcps=points)
+    write_geotiff(
+        path, np.ones((1, 10, 20), np.uint8), crs="EPSG:4326", transform=None, gcps=points
+    )
     layers = open_layers(path)
     layers.write(tmp_path / "b.tif", grown(layers, tmp_path))
     layers.close()

@@ -20,6 +20,7 @@ PREFIX = b"Exif\0\0"
 
 _ORIENTATION = 0x0112
 _DIMENSIONS = (0xA002, 0xA003)  # width, height
+_RESOLUTIONS, _UNIT = (0x011A, 0x011B), 0x0128
 _EXIF = 0x8769
 _SUB_DIRECTORIES = (_EXIF, 0x8825, 0xA005)  # Exif, GPS, interoperability
 # Tags of a TIFF's own directory that describe the picture rather than the file's layout.
@@ -116,15 +117,33 @@ def upright(blob: bytes) -> bytes | None:
     return PREFIX + bytes(body)
 
 
-def resized(blob: bytes, width: int, height: int) -> bytes:
-    """An EXIF block whose dimensions, where it has any, are those of the image now."""
+def resized(blob: bytes, width: int, height: int, dpi: tuple[float, float] | None = None) -> bytes:
+    """An EXIF block whose dimensions and resolution, where it has any, are those of the image now.
+
+    Args:
+        blob: the block.
+        width: columns.
+        height: rows.
+        dpi: horizontal and vertical pixels per inch; None leaves what there is.
+    """
     start = len(PREFIX) if blob.startswith(PREFIX) else 0
     body = bytearray(blob[start:])
     try:
         layout, first = _header(body)
+        top = list(_entries(body, layout, first))
+        units = [at for tag, kind, _, at in top if tag == _UNIT and kind == 3]
+        for tag, kind, _, at in top:
+            if dpi and tag in _RESOLUTIONS and kind == 5:
+                target = layout.number(body, at)
+                if target + 8 > len(body):
+                    raise _DamagedError
+                value = round(dpi[_RESOLUTIONS.index(tag)] * 1000)
+                struct.pack_into(layout.order + "II", body, target, value, 1000)
+        for at in units if dpi else []:
+            struct.pack_into(layout.order + "H", body, at, 2)  # inches
         found = [
             entry
-            for tag, _, _, at in _entries(body, layout, first)
+            for tag, _, _, at in top
             if tag == _EXIF
             for entry in _entries(body, layout, layout.number(body, at))
         ]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import warnings
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +39,7 @@ class GeoLayers:
         except ImportError as error:
             raise missing(path, "GeoTIFF", "geo") from error
         self.path = path
-        with rasterio.Env(GDAL_CACHEMAX=_CACHE_MB):
+        with rasterio.Env(GDAL_CACHEMAX=_CACHE_MB), _unplaced_allowed():
             try:
                 self._file: DatasetReader = rasterio.open(path)
             except rasterio.errors.RasterioIOError as error:
@@ -97,15 +99,17 @@ class GeoLayers:
         }
         if file.crs is not None:
             profile["crs"] = file.crs
+        profile |= self._control(scale)
         if not file.transform.is_identity:
             a, b, c, d, e, f = file.transform[:6]
             finer = (a / scale, b / scale, c, d / scale, e / scale, f)
             profile["transform"] = type(file.transform)(*finer)
         with (
+            _unplaced_allowed(),
             rasterio.Env(GDAL_CACHEMAX=_CACHE_MB, GDAL_TIFF_INTERNAL_MASK=True),
             rasterio.open(path, "w", **profile) as out,
         ):
-            self._describe(out, scale)
+            self._describe(out)
             for index, result in enumerate(results):
                 if self._colours:
                     self._write_colours(out, result)
@@ -169,10 +173,8 @@ class GeoLayers:
             out.write(values, window=_window(row, values.shape[1], result.width))
             release(result.pixels, result.alpha)
 
-    def _describe(self, out: DatasetWriter, scale: int) -> None:
+    def _describe(self, out: DatasetWriter) -> None:
         """All that the file says besides its values; statistics of the old values excepted."""
-        from rasterio.crs import CRS
-
         file = self._file
         out.colorinterp = file.colorinterp
         out.descriptions = file.descriptions
@@ -181,19 +183,33 @@ class GeoLayers:
         for band in range(1, file.count + 1):
             tags = {k: v for k, v in file.tags(band).items() if not k.startswith("STATISTICS_")}
             out.update_tags(band, **tags)
-        points, crs = file.gcps
+
+    def _control(self, scale: int) -> dict[str, Any]:
+        """Ground control points and rational polynomials, where the file has them."""
+        found: dict[str, Any] = {}
+        points, crs = self._file.gcps
         if points:
             for point in points:
                 point.row, point.col = point.row * scale, point.col * scale
-            out.gcps = (points, crs or CRS())
-        if file.rpcs is not None:
-            rpcs = file.rpcs
+            found |= {"gcps": points, "crs": crs}
+        if (rpcs := self._file.rpcs) is not None:
             for name in _RPC_PIXELS:
                 setattr(rpcs, name, getattr(rpcs, name) * scale)
             # Offsets name pixel centres, counted from 0.
             rpcs.line_off += (scale - 1) / 2
             rpcs.samp_off += (scale - 1) / 2
-            out.rpcs = rpcs
+            found["rpcs"] = rpcs
+        return found
+
+
+@contextmanager
+def _unplaced_allowed() -> Generator[None, None, None]:
+    """A raster may have values without data and no place in the world."""
+    from rasterio.errors import NotGeoreferencedWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        yield
 
 
 def _window(row: int, rows: int, width: int) -> Any:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hspan.errors import InputError, UsageError
-from hspan.imaging import _exif, _png, _xmp
+from hspan.imaging import _exif, _jfif, _png, _xmp
 from hspan.imaging._formats import (
     WRITABLE_SUFFIXES,
     lossless_suffix,
@@ -127,17 +127,16 @@ def _encode(path: Path, picture: Picture, name: str, quality: int) -> None:
 
 
 def _finish(path: Path, picture: Picture, name: str) -> None:
-    """Put right what the encoder can't be told: an unknown resolution, and EXIF in TIFF."""
+    """Put right what the encoder can't be told about resolutions, and EXIF in TIFF."""
     if name == "TIFF" and picture.exif:
         rows = picture.height // picture.pages
         _add_exif_to_tiff(path, _exif.resized(picture.exif, picture.width, rows))
-    if picture.dpi is None and name in ("PNG", "JPEG"):
+    if name == "PNG" and picture.dpi is None:
         with path.open("r+b") as file:
-            if name == "PNG":
-                _png.forget_dpi(file)
-            elif file.read(11)[6:] == b"JFIF\0":
-                file.seek(13)  # behind the version: unit, horizontal, vertical
-                file.write(bytes([0, 0, 1, 0, 1]))
+            _png.forget_dpi(file)
+    if name == "JPEG" and picture.dpi and not picture.exif:
+        with path.open("r+b") as file:
+            _jfif.add_resolution(file, picture.dpi)
 
 
 def _add_exif_to_tiff(path: Path, exif: bytes) -> None:
@@ -194,7 +193,7 @@ def _with_metadata(image: pyvips.Image, picture: Picture) -> pyvips.Image:
         set_blob(blob, "icc-profile-data", picture.icc)
     rows = picture.height // picture.pages
     if picture.exif:
-        set_blob(blob, "exif-data", _exif.resized(picture.exif, picture.width, rows))
+        set_blob(blob, "exif-data", _exif.resized(picture.exif, picture.width, rows, picture.dpi))
     if picture.xmp:
         set_blob(blob, "xmp-data", _xmp.updated(picture.xmp, picture.width, rows))
     if picture.pages > 1:
