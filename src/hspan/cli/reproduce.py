@@ -49,8 +49,9 @@ def reproduce(
 ) -> None:
     """Reproduce a figure or table: published numbers beside measured ones.
 
-    Writes OUT/NAME/report.md with tables, pictures and settings, and OUT/report.html with every
-    experiment so far. The same command again goes on where it was interrupted.
+    Writes OUT/NAME/report.md, and OUT/report.html with every experiment so far.
+
+    The same command again goes on where it was interrupted.
 
     Exit status 1 if an experiment couldn't be done.
     """
