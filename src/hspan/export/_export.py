@@ -158,7 +158,7 @@ def _compile_package(model: nn.Module, path: Path, check: bool) -> list[Deviatio
     except OSError as error:
         raise InputError(f"can't write {path}: {error.strerror or error}") from error
     except Exception as error:  # the compiler's, of a dozen kinds
-        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else "no reason"
+        reason = (str(error).strip().splitlines() or ["no reason given"])[0][:200]
         raise HspanError(
             f"AOTInductor can't compile {registry_name(model)}: {reason} (it needs a C++ compiler)"
         ) from error
@@ -173,7 +173,7 @@ def _from_module(module: object) -> Run:
             with torch.no_grad():
                 return module(torch.from_numpy(image)).numpy()  # pyright: ignore
         except (AssertionError, RuntimeError) as error:  # a condition on sizes that doesn't hold
-            reason = str(error).strip().splitlines()[0][:200]
+            reason = (str(error).strip().splitlines() or ["no reason given"])[0][:200]
             size = f"{image.shape[2]}×{image.shape[3]}"
             raise HspanError(
                 f"the exported program can't take an image of {size} pixels: {reason}"

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from hspan._version import __version__
-from hspan.errors import InputError, UsageError
+from hspan.errors import HspanError, InputError, UsageError
 from hspan.export._onnx_functions import DOMAIN, OPSET, attention_functions
 from hspan.export._packages import OnnxModel, package
 from hspan.export._program import decomposed, trace
@@ -46,15 +46,20 @@ def onnx_model(
 
     Raises:
         UsageError: the attention is truncated, or a package of the extra is missing.
-        HspanError: the network depends on the size's value.
+        HspanError: the network depends on the size's value, or on what ONNX doesn't have.
     """
     package("onnx")
     package("onnxscript")
-    proto = _translated(decomposed(trace(model), _as_functions()))
+    name = registry_name(model)
+    program = trace(model)
+    try:
+        proto = _translated(decomposed(program, _as_functions()))
+    except Exception as error:  # of torch and onnxscript: they can't express an operator
+        reason = str(error).split("\x1b")[0].strip().splitlines() or ["no reason given"]
+        raise HspanError(f"{name} can't be written as ONNX: {reason[0][:200]}") from error
     if any(node.domain == DOMAIN for node in proto.graph.node):
         proto.functions.extend(attention_functions(memory_linear=memory_linear))
     _clean(proto, scale := int(model.config.scale))  # pyright: ignore[reportArgumentType, reportAttributeAccessIssue] (every network has one)
-    name = registry_name(model)
     proto.producer_name, proto.producer_version = "hspan", __version__
     proto.graph.name = name
     entries = {

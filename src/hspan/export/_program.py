@@ -52,7 +52,7 @@ def trace(model: nn.Module) -> torch.export.ExportedProgram:
                 model, (example,), dynamic_shapes=({2: side, 3: side},), strict=False
             )
     except Exception as error:  # torch raises a dozen kinds, all meaning that it can't follow
-        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else "no reason"
+        reason = (str(error).strip().splitlines() or ["no reason given"])[0][:200]
         raise HspanError(
             f"{type(model).__name__} can't be exported for any height and width: {reason}"
         ) from error
