@@ -102,8 +102,8 @@ def results(weights: list[ShippedWeight]) -> str:
             f"## ×{weight.scale} {weight.kind}\n\n"
             + "\n".join(lines)
             + f"\n\n`{weight.hash}`, {weight.provenance['date']}; scored with {versions}. "
-            f"[Model card](../src/hspan/pretrained/{weight.name}.md), "
-            f"[every image](../benchmarks/results/{weight.name}.json).\n"
+            f"Model card: `src/hspan/pretrained/{weight.name}.md`; every image: "
+            f"`benchmarks/results/{weight.name}.json`.\n"
         )
     return "\n".join(parts)
 

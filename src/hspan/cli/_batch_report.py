@@ -110,7 +110,7 @@ class BatchReport:
                 "memory_bytes": found.memory_bytes,
                 "disk_bytes": found.disk_bytes,
                 "output_bytes": found.output_bytes,
-                "seconds": round(found.seconds, 3),
+                "seconds": round(found.seconds, 6),
             }
         )
 

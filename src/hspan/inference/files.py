@@ -187,12 +187,12 @@ def read_source(path: Path) -> Picture:
     """
     before = _state(path)
     info = probe_image(path)
-    size = info.width * info.height * info.channels * info.dtype.itemsize
+    size = info.width * info.height * info.pages * info.channels * info.dtype.itemsize
     if size > (free := available_ram()):
         raise InputError(
             f"{path} takes {size / 1e9:.1f} GB when decoded, and {free / 1e9:.1f} GB are free"
         )
-    picture = read_image(path)
+    picture = read_image(path, pages=True)
     if (after := _state(path)) is not None and before is not None and after != before:
         raise InputError(f"{path} was changed while it was read: try it again")
     return picture
