@@ -59,7 +59,7 @@ def test_every_layer_of_hspan(image, topk, network, inputs_of):
 
 
 def test_distances(image, monkeypatch, network, inputs_of):
-    monkeypatch.setattr(_layer, "_QUERIES", 50)  # several parts, the last one shorter
+    monkeypatch.setattr(_layer, "_ENTRIES", 50 * 154)  # several parts, the last one shorter
     model = network("hspan", channels=8, num_modules=1, topk=None)
     layer = explain(model, image, (3, 9)).layers[0]
     module = model.get_submodule(layer.path)

@@ -15,7 +15,7 @@ from hspan.models import create_model
 from hspan.weights import save_model
 
 RUN = [sys.executable, "-c", "import sys; from hspan.cli import main; sys.exit(main())"]
-START = 180  # seconds; importing the web framework takes a while on a busy machine
+START = 600  # seconds; importing the web framework takes a while on a busy machine
 
 
 def _noise(*shape, seed=0, dtype=np.uint8):
@@ -80,7 +80,7 @@ class Server:
     def stop(self):
         self.process.terminate()
         try:
-            return self.process.wait(30)
+            return self.process.wait(START)
         finally:
             self.process.kill()
             self.process.stdout.close()

@@ -206,8 +206,7 @@ def test_screenshots(visit, start_server, tmp_path, name, width):
         box = image.bounding_box()
         image.click(position={"x": box["width"] / 2 + 1, "y": box["height"] / 2 + 1})
         page.locator("#explanation img").wait_for()
-        page.wait_for_load_state("networkidle")
-        page.wait_for_timeout(1000)
+        page.wait_for_timeout(3000)  # pictures appear a little later than their frames
         folder = Path(os.environ["HSPAN_SCREENSHOTS"])
         page.screenshot(path=folder / f"web_{name}.png", full_page=True)
     finally:

@@ -13,7 +13,7 @@ from hspan.explanation._tokens import Tokens
 from hspan.ops import attention_support
 
 _LISTED = 256  # sources of softmax that are listed; all have some weight
-_QUERIES = 8192  # whose supports are held at once
+_ENTRIES = 2**24  # weights that are held at once even if none is zero, as on flat images
 
 
 def explain_layer(
@@ -107,8 +107,9 @@ def _maps(tokens: Tokens) -> tuple[Tensor, Tensor]:
     distances: list[Tensor] = []
     keys = tokens.keys.centres(tokens.places(torch.arange(len(tokens.key))))
     middles = tokens.queries.centres()
-    for first in range(0, len(tokens.query), _QUERIES):
-        some = slice(first, first + _QUERIES)
+    step = max(1, _ENTRIES // min(tokens.topk or len(tokens.key), len(tokens.key)))
+    for first in range(0, len(tokens.query), step):
+        some = slice(first, first + step)
         offsets, indices, weights = attention_support(
             tokens.query[None, some], tokens.key[None], topk=tokens.topk
         )

@@ -75,7 +75,7 @@ def served(
         try:
             yield address
         finally:
-            page.close()
+            page.close(verbose=False)
 
 
 def check_installed() -> None:
