@@ -236,6 +236,7 @@ def test_tiled_and_big_tiff(upscale, tmp_path, bigtiff, tile):
         page = file.pages[0]
         assert page.is_tiled == (tile is not None)
         assert page.software == "Scanner"
+        assert file.series[0].shape == (80, 100, 3)  # and no word of the old one
         np.testing.assert_array_equal(page.asarray() >> 1, larger(image) >> 1)
 
 

@@ -6,6 +6,7 @@ import pytest
 import tifffile
 
 from hspan.errors import InputError, UsageError
+from hspan.hardware import held_memory
 from hspan.imaging import Picture, write_image
 from hspan.inference import Job, Upscaler, forecast_file, upscale_file
 from hspan.inference.forecast import LONG
@@ -30,8 +31,8 @@ def test_memory_decides_tile_and_streaming(local, tmp_path):
     source = save(tmp_path / "a.png", 1500, 1500)
     free = forecast_file(Upscaler(local(2, 4)), source, tmp_path / "b.png")
     assert (free.plan.tiles, free.streamed) == (1, False)
-    for room in (160, 80):
-        limit = free.held_bytes + room * 10**6
+    for room in (260, 180):
+        limit = held_memory() + room * 10**6
         tight = forecast_file(Upscaler(local(2, 4), max_memory=limit), source, tmp_path / "b.png")
         assert tight.plan.tiles > 1
         assert tight.streamed

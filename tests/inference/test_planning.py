@@ -12,6 +12,7 @@ from hspan.inference.planning import (
     LADDER,
     PATIENCE,
     SHARE,
+    describe,
     duration_text,
     size_text,
 )
@@ -71,6 +72,10 @@ def test_attention_limits_the_tile_by_time(light):
 )
 def test_durations_in_words(seconds, text):
     assert duration_text(seconds) == text
+
+
+def test_pages_in_words():
+    assert describe(0, 3, "") == "in 3 parts, each in one piece"
 
 
 def test_sizes_in_words():

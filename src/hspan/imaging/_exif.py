@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 PREFIX = b"Exif\0\0"
 
-_ORIENTATION = 0x0112
+_DESCRIPTION, _ORIENTATION = 0x010E, 0x0112
+_SHAPE = b'{"shape": '  # what tifffile notes of the array: the size, which isn't that any more
 _DIMENSIONS = (0xA002, 0xA003)  # width, height
 _RESOLUTIONS, _UNIT = (0x011A, 0x011B), 0x0128
 _EXIF = 0x8769
@@ -188,6 +189,9 @@ def from_tiff(data: bytes | mmap) -> bytes | None:
     except _DamagedError:
         return None
     kept: _Directory = {tag: value for tag, value in directory.items() if tag in _DESCRIPTIVE}
+    about = kept.get(_DESCRIPTION)
+    if isinstance(about, _Value) and about.data.startswith(_SHAPE):
+        del kept[_DESCRIPTION]
     if not kept:
         return None
     kept[_ORIENTATION] = _Value(3, struct.pack("<H", 1))

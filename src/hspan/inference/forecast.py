@@ -111,7 +111,9 @@ def _forecast(
         room = min(room, upscaler.max_memory - held - once)
     streamed = lr_bytes + sr_bytes > IN_MEMORY * room or info.format in _MEASURED
     beside = lr_bytes + sr_bytes if not streamed else _rows(info, scale)
-    plan = upscaler.plan(info.height, info.width, precision, planes=info.channels, beside=beside)
+    plan = upscaler.plan(
+        info.height, info.width, precision, planes=info.channels, beside=beside + once
+    )
     working = plan.predicted_bytes if upscaler.device.type == "cpu" else 0
     seconds = (
         info.pages * _network_seconds(upscaler, plan, precision, timed)

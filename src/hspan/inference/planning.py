@@ -63,6 +63,8 @@ class Plan:
 def describe(tile: int, tiles: int, because: str) -> str:
     """Say how an image is cut, as in "in 6 tiles of 256, because …"."""
     cut = "in one piece" if tiles == 1 else f"in {tiles} tiles of {tile}"
+    if tiles > 1 and not tile:  # pages or bands
+        cut = f"in {tiles} parts, each in one piece"
     return f"{cut}, {because}" if because else cut
 
 
