@@ -50,7 +50,7 @@ class BatchReport:
             if outcome.status == "failed":
                 self.fail(source, target, outcome.error or "")
             else:
-                self._entries.append({"input": source, "output": target, "status": "skipped"})
+                self.skip(source, target)
             return
         report = outcome.report
         if report.repeated_in_fp32:
@@ -58,13 +58,8 @@ class BatchReport:
                 f"note: {source}: {report.repeated_in_fp32} of {report.tiles} tiles weren't "
                 f"finite in {report.precision} and were computed again in fp32"
             )
-        if not self._as_json:
-            (w, h), (sr_w, sr_h) = report.lr_size, report.sr_size
-            show(
-                f"{source} -> {target}  {w}x{h} -> {sr_w}x{sr_h}, {report.model}, "
-                f"{report.precision}, {report.summary}, {outcome.seconds:.1f} s"
-            )
-        self._entries.append(
+        (w, h), (sr_w, sr_h) = report.lr_size, report.sr_size
+        self.done(
             {
                 "input": source,
                 "output": target,
@@ -80,7 +75,9 @@ class BatchReport:
                 "processed": report.summary,
                 "repeated_in_fp32": report.repeated_in_fp32,
                 "resumed": report.resumed,
-            }
+            },
+            f"{source} -> {target}  {w}x{h} -> {sr_w}x{sr_h}, {report.model}, "
+            f"{report.precision}, {report.summary}, {outcome.seconds:.1f} s",
         )
 
     def forecast(self, upscaler: Upscaler, job: Job) -> None:
@@ -93,9 +90,7 @@ class BatchReport:
         except HspanError as error:
             self._fail(source, target, str(error))
             return
-        if not self._as_json:
-            show(f"{source} -> {target}  {found.summary}")
-        self._entries.append(
+        self.done(
             {
                 "input": source,
                 "output": target,
@@ -111,8 +106,19 @@ class BatchReport:
                 "disk_bytes": found.disk_bytes,
                 "output_bytes": found.output_bytes,
                 "seconds": round(found.seconds, 6),
-            }
+            },
+            f"{source} -> {target}  {found.summary}",
         )
+
+    def done(self, entry: dict[str, Any], line: str) -> None:
+        """Take in and show a success."""
+        if not self._as_json:
+            show(line)
+        self._entries.append(entry)
+
+    def skip(self, source: str, target: str) -> None:
+        """Take in what was there already."""
+        self._entries.append({"input": source, "output": target, "status": "skipped"})
 
     def close(self) -> None:
         """Print what is left to print: the failures, a count of many, or the JSON list."""

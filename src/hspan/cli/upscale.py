@@ -26,6 +26,8 @@ tiles of a page as above:
     output_bytes        about
     seconds             of the network on this machine now, and of reading and writing
 
+Videos have "frames" and "codec" instead of all from "precision" on, and aren't in manifests.
+
 Exit status: 0, 1 (some input failed), 2 (the call is wrong); 130 after Ctrl-C and 143 after
 SIGTERM, which finish the tile, and write what has gone through the network.
 """
@@ -42,6 +44,7 @@ import typer
 from hspan.cli._amounts import parse_bytes, parse_seconds
 from hspan.cli._batch_report import BatchReport, complain, image_bytes_out, is_stream
 from hspan.cli._interruption import Interruption, interruptible
+from hspan.cli._video import split_videos, upscale_videos
 from hspan.errors import UsageError
 
 if TYPE_CHECKING:
@@ -53,7 +56,7 @@ def upscale(
         list[str] | None,
         typer.Argument(
             metavar="INPUT",
-            help="Images, folders, patterns; - is standard input.",
+            help="Images, folders, patterns, videos; - is standard input.",
             show_default=False,
         ),
     ] = None,
@@ -174,7 +177,7 @@ def upscale(
         bool, typer.Option("--json", help="Print a report as JSON on standard output.")
     ] = False,
 ) -> None:
-    """Upscale images, keeping format, bit depth, transparency, colour profile and EXIF.
+    """Upscale images, keeping format, bit depth, transparency, colour profile and EXIF; and videos.
 
     A file that can't be upscaled is named on standard error, and the others are done (status 1).
     """
@@ -230,18 +233,23 @@ def upscale(
         return
     upscaler = Upscaler(model, scale, **options)
     given, place = [Path(word) for word in words], None if out is None else Path(out)
+    videos, given = split_videos(given)
     if piped:
         _pipe(upscaler, given[0], place, overwrite=overwrite, quality=quality, max_pixels=limit)
         return
-    jobs, failures = plan_files(
-        given,
-        upscaler.scale,
-        out=place,
-        suffix=suffix,
-        overwrite=overwrite,
-        recursive=recursive,
-        allow_existing=skip_existing or manifest is not None,
-        max_pixels=limit,
+    jobs, failures = (
+        plan_files(
+            given,
+            upscaler.scale,
+            out=place,
+            suffix=suffix,
+            overwrite=overwrite,
+            recursive=recursive,
+            allow_existing=skip_existing or manifest is not None,
+            max_pixels=limit,
+        )
+        if given
+        else ([], [])
     )
     report = BatchReport(as_json)
     for failure in failures:
@@ -260,7 +268,21 @@ def upscale(
             for failure in failures:
                 kept.record_failure(failure.source, failure.reason)
         stop = stack.enter_context(interruptible())
-        _run(upscaler, jobs, report, stop, quality, kept, skip_existing)
+        try:
+            if jobs:
+                _run(upscaler, jobs, report, stop, quality, kept, skip_existing)
+            upscale_videos(
+                upscaler,
+                videos,
+                place,
+                report,
+                stop,
+                suffix=suffix,
+                overwrite=overwrite,
+                skip_existing=skip_existing,
+            )
+        finally:
+            report.close()
     if stop():
         go_on = (
             "go on with the same call" if kept else "go on with the same call and --skip-existing"
@@ -288,26 +310,23 @@ def _run(
 ) -> None:
     from hspan.inference import upscale_batch
 
-    try:
-        with report.progress(len(jobs)) as advance:
+    with report.progress(len(jobs)) as advance:
 
-            def show(job: Job, done: int, tiles: int) -> None:
-                if advance is not None:
-                    advance(job.source.name, done, tiles)
+        def show(job: Job, done: int, tiles: int) -> None:
+            if advance is not None:
+                advance(job.source.name, done, tiles)
 
-            outcomes = upscale_batch(
-                upscaler,
-                jobs,
-                quality=quality,
-                manifest=manifest,
-                skip_existing=skip_existing,
-                stop=stop,
-                progress=show,
-            )
-            for outcome in outcomes:
-                report.add(outcome)
-    finally:
-        report.close()
+        outcomes = upscale_batch(
+            upscaler,
+            jobs,
+            quality=quality,
+            manifest=manifest,
+            skip_existing=skip_existing,
+            stop=stop,
+            progress=show,
+        )
+        for outcome in outcomes:
+            report.add(outcome)
 
 
 def _pipe(

@@ -70,6 +70,10 @@ class StopCallback(L.Callback):
         """Ask the trainer to stop."""
         seconds = cast(SRTrainingModule, pl_module).seconds
         late = self._max_seconds is not None and seconds >= self._max_seconds
+        if trainer.world_size > 1:  # whoever stops alone leaves the others waiting
+            decide = trainer.strategy.reduce_boolean_decision
+            late = decide(late, all=False)
+            self.interrupted = decide(self.interrupted, all=False)
         trainer.should_stop = trainer.should_stop or late or self.interrupted
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
