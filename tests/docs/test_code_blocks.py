@@ -76,6 +76,7 @@ def user_folder(tmp_path, monkeypatch):
         "photo.jpg",
         "scan.tif",
         "county.tif",
+        "scans/1.tif",
         "holiday/beach.png",
         "holiday/hut.jpg",
         "frames/1.png",

@@ -277,8 +277,8 @@ def test_a_manifest_that_cannot_be_written_ends_the_batch(folder, upscaler, monk
 def test_inputs_that_change_while_they_are_read(folder, upscaler, monkeypatch):
     from hspan.inference import files
 
-    def read_slowly(path):
-        picture = read_image(path)
+    def read_slowly(path, **options):
+        picture = read_image(path, **options)
         save(path, seed=7, shape=(3, 3, 3))
         return picture
 

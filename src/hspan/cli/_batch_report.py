@@ -88,7 +88,7 @@ class BatchReport:
         try:
             found = forecast_file(upscaler, job.source, job.target)
         except HspanError as error:
-            self._fail(source, target, str(error))
+            self.fail(source, target, str(error))
             return
         self.done(
             {
