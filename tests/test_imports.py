@@ -24,11 +24,13 @@ RANKS = {
     "inference": 5,
     "export": 5,
     "evaluation": 6,
+    "explanation": 7,
     "training": 7,
     "recipes": 7,
+    "reproduce": 8,
     "integrations": 8,
-    "cli": 9,
     "web": 9,
+    "cli": 10,
 }
 
 

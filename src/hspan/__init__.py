@@ -12,6 +12,7 @@ from hspan._version import __version__
 if TYPE_CHECKING:
     from hspan import imaging, metrics
     from hspan.errors import BackendUnavailable, HspanError, InputError, UsageError, WeightsError
+    from hspan.explanation import explain
     from hspan.inference import Upscaler
     from hspan.models import (
         HSPAN,
@@ -54,6 +55,7 @@ _HOME = {
     "load_model": "hspan.weights",
     "save_model": "hspan.weights",
     "Upscaler": "hspan.inference",
+    "explain": "hspan.explanation",
 }
 _PACKAGES = ("imaging", "metrics")
 
@@ -74,6 +76,7 @@ __all__ = [
     "add_hspa",
     "attention_support",
     "create_model",
+    "explain",
     "hspa_attention",
     "imaging",
     "list_models",

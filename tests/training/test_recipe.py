@@ -32,8 +32,8 @@ def test_published_settings(name):
 
 
 def test_every_recipe_is_listed():
-    ours = {"hspan-light_x2", "hspan-light_muon_x2", "spmsr_x2"}
-    assert set(list_recipes()) == {*PAPER, *ours}
+    light = {f"hspan-light_{task}" for task in ("x2", "x3", "x4", "bd_x3")}
+    assert set(list_recipes()) == {*PAPER, *light, "spmsr_x2"}
 
 
 @pytest.mark.parametrize("name", list_recipes())

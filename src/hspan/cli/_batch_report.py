@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hspan.errors import UsageError
+from hspan.errors import HspanError, UsageError
 
 if TYPE_CHECKING:
-    from hspan.inference import Failure, Outcome
+    from hspan.inference import Failure, Job, Outcome, Upscaler
     from hspan.integrations.ray import RemoteOutcome
 
 BatchProgress = Callable[[str, int, int], None]
@@ -74,9 +74,40 @@ class BatchReport:
                 "tiles": report.tiles,
                 "processed": report.summary,
                 "repeated_in_fp32": report.repeated_in_fp32,
+                "resumed": report.resumed,
             },
             f"{source} -> {target}  {w}x{h} -> {sr_w}x{sr_h}, {report.model}, "
             f"{report.precision}, {report.summary}, {outcome.seconds:.1f} s",
+        )
+
+    def forecast(self, upscaler: Upscaler, job: Job) -> None:
+        """Take in and show what a job would take."""
+        from hspan.inference import forecast_file
+
+        source, target = str(job.source), str(job.target)
+        try:
+            found = forecast_file(upscaler, job.source, job.target)
+        except HspanError as error:
+            self.fail(source, target, str(error))
+            return
+        self.done(
+            {
+                "input": source,
+                "output": target,
+                "status": "planned",
+                "lr_size": found.lr_size,
+                "sr_size": found.sr_size,
+                "pages": found.pages,
+                "tile": found.plan.tile,
+                "tiles": found.plan.tiles,
+                "processed": found.plan.summary,
+                "streamed": found.streamed,
+                "memory_bytes": found.memory_bytes,
+                "disk_bytes": found.disk_bytes,
+                "output_bytes": found.output_bytes,
+                "seconds": round(found.seconds, 3),
+            },
+            f"{source} -> {target}  {found.summary}",
         )
 
     def done(self, entry: dict[str, Any], line: str) -> None:
@@ -99,7 +130,7 @@ class BatchReport:
             return
         counts = [
             f"{count} {status}"
-            for status in ("done", "skipped", "failed")
+            for status in ("planned", "done", "skipped", "failed")
             if (count := sum(entry["status"] == status for entry in self._entries))
         ]
         if len(self._entries) > 1 or "1 skipped" in counts:

@@ -13,7 +13,19 @@ from typing import Annotated
 import typer
 
 from hspan._version import __version__
-from hspan.cli import bench, convert, data, eval, models, train, upscale
+from hspan.cli import (
+    bench,
+    convert,
+    data,
+    eval,
+    explain,
+    export,
+    models,
+    reproduce,
+    train,
+    upscale,
+    web,
+)
 from hspan.errors import HspanError, UsageError
 
 app = typer.Typer(
@@ -26,9 +38,13 @@ app = typer.Typer(
 )
 app.command("upscale")(upscale.upscale)
 app.command("eval")(eval.evaluate)
+app.command("explain")(explain.explain)
+app.command("web")(web.web)
 app.command("train")(train.train)
 app.command("models")(models.models)
+app.command("reproduce")(reproduce.reproduce)
 app.command("convert")(convert.convert)
+app.command("export")(export.export)
 app.add_typer(data.app, name="data")
 app.add_typer(bench.app, name="bench")
 

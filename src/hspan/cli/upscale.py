@@ -14,6 +14,17 @@ the inputs, those that could not be tried first:
     tile, tiles         LR pixels per axis of a tile's share (0: in one piece), number of tiles
     processed           the same in words, with the reason, as "in 6 tiles of 256, because ..."
     repeated_in_fp32    tiles that weren't finite in that precision
+    resumed             tiles, in whole rows, that an interrupted run had finished
+
+With ``--dry-run`` nothing is written, the status is "planned", and an object has, beside sizes and
+tiles of a page as above:
+
+    pages               of a TIFF
+    streamed            whether it goes from disk to disk, resumable
+    memory_bytes        what the process will hold at most
+    disk_bytes          beside the output, until that is complete
+    output_bytes        about
+    seconds             of the network on this machine now, and of reading and writing
 
 Videos have "frames" and "codec" instead of all from "precision" on, and aren't in manifests.
 
@@ -30,6 +41,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hspan.cli._amounts import parse_bytes, parse_seconds
 from hspan.cli._batch_report import BatchReport, complain, image_bytes_out, is_stream
 from hspan.cli._interruption import Interruption, interruptible
 from hspan.cli._video import split_videos, upscale_videos
@@ -84,8 +96,12 @@ def upscale(
         ),
     ] = "auto",
     overlap: Annotated[
-        int, typer.Option(min=0, metavar="N", help="LR pixels of context around each tile.")
-    ] = 16,
+        str,
+        typer.Option(
+            metavar="auto|N",
+            help="LR pixels of context around each tile; auto: as many as hide the seams.",
+        ),
+    ] = "auto",
     ensemble: Annotated[
         bool, typer.Option("--ensemble", help="Mean over 8 flips and rotations: 8 times the work.")
     ] = False,
@@ -116,6 +132,27 @@ def upscale(
         typer.Option(
             metavar="FILE",
             help="Remember what is done; the same call then goes on where it was interrupted.",
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Only say what each file would take; write nothing."),
+    ] = False,
+    max_memory: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE",
+            help="Main memory for the whole process, as 2G or 800M.",
+            show_default="what is free",
+        ),
+    ] = None,
+    max_time: Annotated[
+        str | None,
+        typer.Option(
+            "--max-time-per-image",
+            metavar="TIME",
+            help="Refuse files that would take longer, as 90s, 10m or 2h.",
+            show_default="no limit",
         ),
     ] = None,
     engine: Annotated[
@@ -153,17 +190,22 @@ def upscale(
         raise UsageError(f"engine must be local or ray, got {engine!r}")
     if engine == "local" and any("://" in word for word in [*words, out or ""]):
         raise UsageError("addresses such as s3://... need --engine ray")
+    if engine == "ray" and dry_run:
+        raise UsageError("--dry-run predicts for this machine: leave out --engine ray")
     piped = "-" in [*words, out]
-    if piped and (len(words) > 1 or as_json or manifest or engine == "ray"):
+    if piped and (len(words) > 1 or as_json or manifest or dry_run or engine == "ray"):
         raise UsageError(
-            "standard input or output takes one image, without --json, --manifest or --engine"
+            "standard input or output takes one image, without --json, --manifest, --dry-run or "
+            "--engine"
         )
     options: dict[str, Any] = {
         "device": device,
         "precision": precision,
-        "tile": _tile(tile),
-        "overlap": overlap,
+        "tile": _pixels(tile, "tile", "0 "),
+        "overlap": _pixels(overlap, "overlap", ""),
         "ensemble": ensemble,
+        "max_memory": None if max_memory is None else parse_bytes(max_memory),
+        "max_seconds": None if max_time is None else parse_seconds(max_time),
     }
 
     from hspan.inference import MAX_PIXELS, Manifest, Upscaler, batch_settings, plan_files
@@ -191,10 +233,12 @@ def upscale(
         return
     upscaler = Upscaler(model, scale, **options)
     given, place = [Path(word) for word in words], None if out is None else Path(out)
-    videos, given = split_videos(given)
     if piped:
         _pipe(upscaler, given[0], place, overwrite=overwrite, quality=quality, max_pixels=limit)
         return
+    videos, given = split_videos(given)
+    if videos and dry_run:
+        raise UsageError("--dry-run predicts images only: leave out the videos")
     jobs, failures = (
         plan_files(
             given,
@@ -212,6 +256,13 @@ def upscale(
     report = BatchReport(as_json)
     for failure in failures:
         report.plan_failed(failure)
+    if dry_run:
+        for job in jobs:
+            report.forecast(upscaler, job)
+        report.close()
+        if report.failed:
+            raise typer.Exit(1)
+        return
     with ExitStack() as stack:
         kept = None
         if manifest is not None:
@@ -244,10 +295,10 @@ def upscale(
         raise typer.Exit(1)
 
 
-def _tile(text: str) -> int | str:
+def _pixels(text: str, name: str, least: str) -> int | str:
     if text == "auto" or text.isdecimal():
         return text if text == "auto" else int(text)
-    raise UsageError(f"tile must be auto, 0 or a number of pixels, got {text!r}")
+    raise UsageError(f"{name} must be auto, {least}or a number of pixels, got {text!r}")
 
 
 def _run(

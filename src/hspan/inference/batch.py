@@ -34,6 +34,7 @@ from hspan.inference.files import (
     read_source,
     upscale_file,
 )
+from hspan.inference.forecast import forecast_file
 from hspan.inference.manifest import Entry, Manifest, ManifestError, file_hash
 from hspan.inference.upscaler import Report, Upscaler
 from hspan.weights import weights_hash
@@ -212,7 +213,8 @@ class _Batch:
             info = probe_image(job.source)
             status = job.source.stat()
             size = info.width * info.height * info.channels * info.dtype.itemsize
-            small = size * self._upscaler.scale**2 <= self._large
+            forecast = forecast_file(self._upscaler, job.source, job.target, timed=False)
+            small = not forecast.streamed and size * self._upscaler.scale**2 <= self._large
             picture = read_source(job.source) if small else None
             seconds = time.perf_counter() - begin
             return _Opened(decision, picture, seconds, status.st_size, status.st_mtime_ns)

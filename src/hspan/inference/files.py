@@ -20,7 +20,9 @@ from hspan.imaging import (
     write_image,
 )
 from hspan.inference._assembly import Progress
+from hspan.inference.forecast import forecast_file
 from hspan.inference.sources import Failure, Source, find_sources, identity
+from hspan.inference.streaming import stream_file
 from hspan.inference.upscaler import Report, Upscaler
 
 MAX_PIXELS = 2**30  # of an input: beyond, a few kilobytes may claim to be a terabyte
@@ -225,7 +227,8 @@ def upscale_file(
 ) -> Report:
     """Upscale one file, keeping container, depth, alpha, colour profile, EXIF and resolution.
 
-    The output appears under its name only when it is complete.
+    The output appears under its name only when it is complete. Large images, and those that take
+    long, are streamed from disk to disk and resumable (``stream_file``).
 
     Args:
         upscaler: the network.
@@ -236,9 +239,19 @@ def upscale_file(
     Raises:
         InputError: the source can't be read or the target can't be written.
     """
-    picture = read_source(job.source)
     folder = job.target.parent
     prepare_folder(folder)
+    forecast = forecast_file(upscaler, job.source, job.target, timed=False)
+    if forecast.streamed:
+        return stream_file(
+            upscaler,
+            job.source,
+            job.target,
+            quality=quality,
+            overwrite=job.overwrite,
+            progress=progress,
+        )
+    picture = read_source(job.source)
     result, report = upscaler.upscale_picture(picture, folder=folder, progress=progress)
     if job.target.exists() and not job.overwrite:
         raise InputError(f"{job.target} has appeared meanwhile; --overwrite replaces it")

@@ -2,6 +2,7 @@
 
 import logging
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -85,6 +86,7 @@ def train(
     *,
     resume: str | Path | None = None,
     observer: Observer | None = None,
+    change: Callable[[nn.Module], object] | None = None,
 ) -> TrainingResult:
     """Train a network as a recipe says.
 
@@ -98,6 +100,8 @@ def train(
         resume: "auto" to continue from ``last.ckpt`` if there is one, or a checkpoint's path; None
             to start anew.
         observer: told about progress.
+        change: done to the fresh network before anything else, such as ``hspan.add_hspa``. The
+            recipe knows nothing of it: resume with the same.
 
     Raises:
         UsageError: the recipe lacks a folder or asks for an impossible network or device, the
@@ -113,12 +117,14 @@ def train(
     with torch.random.fork_rng(devices=[]):  # the caller's random numbers stay theirs
         torch.manual_seed(recipe.training.seed)
         network = _created(recipe)
+        if change is not None:
+            change(network)
     module = SRTrainingModule(network, recipe)
     if checkpoint is not None:
         changes = check_resumable(checkpoint, module)
         observer.note(f"continuing from {checkpoint}")
-        for change in changes:
-            observer.note(f"changed: {change}")
+        for sentence in changes:
+            observer.note(f"changed: {sentence}")
     elif recipe.training.init_from:
         observer.note(module.start_from(recipe.training.init_from))
     cache = build_cache(

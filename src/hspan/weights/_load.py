@@ -64,7 +64,7 @@ def load_model(
             _agree(source, "network", source, name)
             options = config if scale is None else {"scale": scale, **config}
             return create_model(source, **options).eval().to(target)
-        shipped = _shipped(source, scale)
+        shipped = shipped_weight(source, scale)
         if shipped is not None:
             source = shipped.path
     path = Path(source)
@@ -72,7 +72,7 @@ def load_model(
     return network.eval().to(target)
 
 
-def _shipped(source: str, scale: int | None) -> ShippedWeight | None:
+def shipped_weight(source: str, scale: int | None) -> ShippedWeight | None:
     """The shipped weight of that name; None if the source must be a path."""
     available = shipped_weights()
     if source in available:
