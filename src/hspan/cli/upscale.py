@@ -233,10 +233,12 @@ def upscale(
         return
     upscaler = Upscaler(model, scale, **options)
     given, place = [Path(word) for word in words], None if out is None else Path(out)
-    videos, given = split_videos(given)
     if piped:
         _pipe(upscaler, given[0], place, overwrite=overwrite, quality=quality, max_pixels=limit)
         return
+    videos, given = split_videos(given)
+    if videos and dry_run:
+        raise UsageError("--dry-run predicts images only: leave out the videos")
     jobs, failures = (
         plan_files(
             given,
