@@ -3,8 +3,9 @@
     python benchmarks/ship_weights.py RUN/2x_hspan-light.safetensors --data Set5 Set14 B100 Urban100
 
 Stores the weights in float16 under src/hspan/pretrained/, with the scores of exactly what is stored
-in their metadata. The whole evaluation and the run's settings go to benchmarks/results/NAME.json,
-its log beside it. The model card is written by hand and quotes these files.
+in their metadata. The evaluations, without and with the self-ensemble, and the run's settings go to
+benchmarks/results/NAME.json, its log beside it. benchmarks/results_page.py turns these files into
+the model card and docs/results.md.
 """
 
 import argparse
@@ -12,11 +13,12 @@ import json
 import shutil
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from hspan import load_model, save_model
-from hspan.evaluation import evaluate
+from hspan.evaluation import Evaluation, evaluate
 from hspan.models import config_dict
 from hspan.weights._container import read_metadata
 
@@ -28,7 +30,8 @@ RESULTS = ROOT / "benchmarks" / "results"
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("weights", type=Path)
-    parser.add_argument("--data", nargs="+", required=True)
+    parser.add_argument("--data", nargs="+", required=True, help="folders to score")
+    parser.add_argument("--ensemble", nargs="*", default=[], help="to score with self-ensemble")
     args = parser.parse_args()
     metadata = read_metadata(args.weights)
     name = metadata["hspan.model"]
@@ -46,10 +49,22 @@ def main() -> None:
     details = {**provenance, "scores": scores, "protocol": asdict(result.protocol)}
     save_model(stored, target, name=name, metadata=details, dtype=torch.float16)
 
-    record = {"provenance": provenance, "evaluation": result.to_json()}
+    record = {"provenance": provenance, "evaluation": portable(result)}
+    if args.ensemble:
+        record["ensemble"] = portable(
+            evaluate(stored, args.ensemble, scale=scale, kind=kind, precision="fp32", ensemble=True)
+        )
     (RESULTS / f"{target.stem}.json").write_text(json.dumps(record, indent=1) + "\n")
     shutil.copyfile(args.weights.with_name("log.csv"), RESULTS / f"{target.stem}.log.csv")
     print(json.dumps(scores, indent=1))
+
+
+def portable(result: Evaluation) -> dict[str, Any]:
+    """What `hspan eval --json` writes, without this machine's folders."""
+    record = result.to_json()
+    for dataset in record["datasets"]:
+        dataset["folder"] = dataset["name"]
+    return record
 
 
 if __name__ == "__main__":

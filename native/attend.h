@@ -111,8 +111,8 @@ void finish_each(const Image<Real>& image, const PackedKeys& keys, const Collect
 // The queries of a tile, all at once; see tiles.h.
 inline void finish_together(const Image<float>& image, const PackedKeys& keys,
                             const Collected& found, const Margins& margins, int64_t tile,
-                            bool exact, Scratch& scratch, float* out, float* limits,
-                            const Support<float>* support) {
+                            const double* scales, bool exact, Scratch& scratch, float* out,
+                            float* limits, const Support<float>* support) {
   const int64_t stride = stride_of(keys), depth = image.value_channels;
   float* rows = scratch.rows;
   const int32_t* row_keys = scratch.row_keys;
@@ -122,7 +122,19 @@ inline void finish_together(const Image<float>& image, const PackedKeys& keys,
   for (int64_t r = 0; r < found.count; r++)
     store(rows + r * kLanes, load(rows + r * kLanes) - top);
   const Lanes lowest = found.low - found.top - margins.most - slack(found.low, found.top);
-  const Lanes start = max(lowest, broadcast(-1.f));
+  const bool truncates = image.topk && image.topk < found.count;
+  if (truncates) {
+    int64_t queries[kLanes];
+    float errors[kLanes];
+    for (int l = 0; l < kLanes; l++) {
+      queries[l] = query_at(image, tile * kLanes + l);
+      errors[l] = round_up(sum_error(image.channels) * scales[l] *
+                           (1 + (keys.norm > 0 ? 2 * keys.mean_norm / keys.norm : 0)));
+    }
+    keep_largest(image, queries, row_keys, found.count, errors, stride, scratch);
+  }
+  // Without all of the support, kappa may be lower than the screen found.
+  const Lanes start = truncates ? broadcast(-1.f) : max(lowest, broadcast(-1.f));
   const Lanes near = climb(rows, found.count, start, 100, broadcast(-1e-6f) * start);
   const Lanes kappa = last_step(rows, found.count, near);
   Positive members;
@@ -166,7 +178,8 @@ inline bool finish_tile(const Image<float>& image, const PackedKeys& keys, const
                         Scratch& scratch, float* out, float* limits,
                         const Support<float>* support) {
   if (!pays_together(image, keys, found, margins, scratch, scales, exact)) return false;
-  finish_together(image, keys, found, margins, tile, exact, scratch, out, limits, support);
+  finish_together(image, keys, found, margins, tile, scales, exact, scratch, out, limits,
+                  support);
   return true;
 }
 

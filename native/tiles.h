@@ -9,6 +9,7 @@
 
 #include "collect.h"
 #include "gather.h"
+#include "select.h"
 #include "threshold.h"
 
 namespace hspan::HSPAN_ISA {
@@ -16,14 +17,17 @@ namespace hspan::HSPAN_ISA {
 // Processor cycles, measured on Zen 4 with C from 24 to 96; only their ratios matter.
 constexpr double kAlone = 55;     // a candidate: dealt out, rescored in double, solved
 constexpr double kTogether = 25;  // a row: Newton's steps and dealing; rescoring takes C more
+constexpr double kSelecting = 60;  // a row, where only the k largest scores take part
 // Weights per row above which multiplying (D cycles) beats gathering (2 D / 16 cycles a weight).
 constexpr float kFull = 7.5f;
+
+// Products of smaller sizes may lose digits as numbers below float32's range.
+constexpr double kTiny = 1e-25;
 
 // Whether a tile is better finished together.
 inline bool pays_together(const Image<float>& image, const PackedKeys& keys,
                           const Collected& found, const Margins& margins,
                           const Scratch& scratch, const double* scales, bool exact) {
-  if (image.topk) return false;
   Positive candidates;
   for (int64_t r = 0; r < found.count; r++)
     candidates.add(load(scratch.rows + r * kLanes) +
@@ -38,8 +42,14 @@ inline bool pays_together(const Image<float>& image, const PackedKeys& keys,
     rounding += kRounding * scale * scales[l] * numbers[l] / kLanes;
   }
   if (!(rounding < kNegligible)) return false;  // infinite for queries that weren't screened
-  const double rescoring = exact ? 0 : static_cast<double>(image.channels);
-  return static_cast<double>(found.count) * (rescoring + kTogether) < members * kAlone;
+  double row = kTogether + (exact ? 0 : static_cast<double>(image.channels));
+  if (image.topk && image.topk < found.count) {
+    row += kSelecting;
+    // Ties of all keys, or nearly: each query finds its own without looking at the others.
+    for (int l = 0; l < kLanes; l++)
+      if (!(scales[l] > kTiny)) return false;
+  }
+  return static_cast<double>(found.count) * row < members * kAlone;
 }
 
 HSPAN_INLINE int64_t query_at(const Image<float>& image, int64_t place) {

@@ -27,6 +27,7 @@ RANKS = {
     "explanation": 7,
     "training": 7,
     "recipes": 7,
+    "reproduce": 8,
     "integrations": 8,
     "web": 9,
     "cli": 10,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Literal
 
@@ -80,6 +81,20 @@ def available_memory(device: torch.device) -> int:
 def available_ram() -> int:
     """Free main memory in bytes, within the limit of the container if there is one."""
     return min(_system_memory(), _container_memory(Path("/sys/fs/cgroup")))
+
+
+def held_memory(status: Path = Path("/proc/self/status")) -> int:
+    """Bytes of main memory that this process holds now; outside Linux, that it held at most."""
+    if status.exists():
+        for line in status.read_text().splitlines():
+            if line.startswith("VmRSS:"):
+                return int(line.split()[1]) * 1024
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024
 
 
 def _system_memory(meminfo: Path = Path("/proc/meminfo")) -> int:

@@ -37,7 +37,7 @@ def test_converts_and_says_what_it_wrote(capsys, checkpoint, tmp_path):
         (["--name", "hspna"], 2, "did you mean"),
         (["--name", "hspan", "channels"], 2, "write key=value"),
         (["--name", "hspan", "chanels=8"], 2, "did you mean channels"),
-        (["--name", "hspan", "-s", "3"], 1, "of another shape"),
+        (["--name", "hspan", "-s", "3"], 1, "far larger than its weights"),
     ],
 )
 def test_failures_are_one_sentence(capsys, checkpoint, tmp_path, words, status, message):

@@ -121,6 +121,7 @@ def test_folders_options_and_json(work, weights, capsys):
         "tiles": 6,
         "processed": "in 6 tiles of 32, as asked",
         "repeated_in_fp32": 0,
+        "resumed": 0,
     }
 
 
@@ -160,13 +161,13 @@ def test_16_bits_and_metadata_stay(work, weights):
     assert upscale(weights, "grey.png", "turned.jpg") == 0
     grey = opened("grey_x2.png")
     assert grey.mode == "I;16"
-    assert grey.info["dpi"] == pytest.approx((300, 300), abs=0.01)
+    assert grey.info["dpi"] == pytest.approx((600, 600), abs=0.02)
     assert len(np.unique(np.asarray(grey))) > 100  # more levels than 8 bits of these could hold
     turned = opened("turned_x2.jpg")
     assert turned.size == (12, 16)
     assert turned.getexif()[0x010F] == "camera"
     assert turned.getexif().get(0x0112, 1) == 1
-    assert turned.info["dpi"] == (240, 240)
+    assert turned.info["dpi"] == (480, 480)
 
 
 def make_bad(kind):
@@ -385,25 +386,17 @@ def test_weights_that_compute_no_numbers(work, weights, capsys):
 
 
 def test_huge_image_in_little_memory(work, weights, monkeypatch, capsys):
-    """What 20,000×20,000 pixels meet on a usual machine: tiles, and a result kept in a file."""
-    from hspan.inference import _assembly, upscaler
+    """What 20,000×20,000 pixels meet on a usual machine: tiles, from disk to disk."""
+    from hspan.inference import upscaler
 
     budget = 10**6
     monkeypatch.setattr(upscaler, "available_memory", lambda device: budget)
     monkeypatch.setattr(upscaler, "available_ram", lambda: budget)
-    places = []
-    memmap = np.memmap
-
-    def spy(file, **options):
-        places.append(files(work))
-        return memmap(file, **options)
-
-    monkeypatch.setattr(_assembly.np, "memmap", spy)
     Image.new("RGB", (750, 500), (90, 120, 150)).save("large.png")
     assert upscale(weights, "large.png", "--json") == 0
     report = json.loads(capsys.readouterr().out)[0]
     assert report["tiles"] > 10
-    assert places == [["large.png"]]  # the file has no name in the folder
+    # Nothing of the pixels that lay beside the result is left.
     assert files(work) == ["large.png", "large_x2.png"]
     assert opened("large_x2.png").size == (1500, 1000)
 
@@ -470,3 +463,28 @@ def test_interruption_leaves_nothing(work, weights):
     assert "Traceback" not in errors
     assert files(work) == ["a.png", "out"]
     assert files(work / "out") == []
+
+
+def test_dry_run_says_and_writes_nothing(work, weights, capsys):
+    photo("a.png")
+    assert upscale(weights, "a.png", "--dry-run") == 0
+    line = capsys.readouterr().out
+    assert "a.png -> a_x2.png" in line
+    assert "of memory" in line
+    assert upscale(weights, "a.png", "--dry-run", "--json") == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert row["status"] == "planned"
+    assert row["memory_bytes"] > 5e7
+    assert row["seconds"] > 0
+    assert sorted(os.listdir()) == ["a.png"]
+
+
+def test_limits_refuse_before_the_work(work, weights, capsys):
+    photo("a.png")
+    assert upscale(weights, "a.png", "--max-memory", "1M") == 1
+    assert "more than the 1 MB allowed" in capsys.readouterr().err
+    assert upscale(weights, "a.png", "--max-time-per-image", "0.000001s") == 1
+    assert "would take about" in capsys.readouterr().err
+    assert upscale(weights, "a.png", "--max-memory", "lots") == 2
+    assert upscale(weights, "a.png", "--overlap", "wide") == 2
+    assert sorted(os.listdir()) == ["a.png"]

@@ -3,12 +3,13 @@
 import struct
 
 import numpy as np
+import pytest
 import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from hspan.imaging._exif import PREFIX, from_tiff, into_tiff, resolution, upright
+from hspan.imaging._exif import PREFIX, from_tiff, into_tiff, resized, resolution, upright
 
 
 def block():
@@ -63,14 +64,17 @@ def test_resolution():
     assert resolution(PREFIX + Image.Exif().tobytes()[6:]) is None
 
 
-def test_through_a_tiff(tmp_path):
+@pytest.mark.parametrize("big", [False, True])
+def test_through_a_tiff(tmp_path, big):
     path = tmp_path / "image.tif"
     pixels = np.arange(60, dtype=np.uint8).reshape(4, 5, 3)
-    tifffile.imwrite(path, pixels, photometric="rgb", byteorder="<", software=None)
+    tifffile.imwrite(path, pixels, photometric="rgb", byteorder="<", software=None, bigtiff=big)
     content = path.read_bytes() + bytes(path.stat().st_size % 2)
     assert from_tiff(content) is None or b"Maker" not in from_tiff(content)
-    addition = into_tiff(content, block())
-    path.write_bytes(content[:4] + struct.pack("<I", len(content)) + content[8:] + addition)
+    addition, width = into_tiff(content, block())
+    assert width == (8 if big else 4)
+    offset = len(content).to_bytes(width, "little")
+    path.write_bytes(content[:width] + offset + content[2 * width :] + addition)
     np.testing.assert_array_equal(tifffile.imread(path), pixels)
     with Image.open(path) as file:
         np.testing.assert_array_equal(np.array(file), pixels)
@@ -81,6 +85,33 @@ def test_through_a_tiff(tmp_path):
     assert exif.get_ifd(0x8769)[0x8827] == 400
     assert exif.get_ifd(0x8769)[0x829A] == (1, 125)
     assert exif.get_ifd(0x8769)[0x927C] == b"maker's note"
+
+
+def test_further_pages_stay(tmp_path):
+    path = tmp_path / "image.tif"
+    pages = np.arange(120, dtype=np.uint8).reshape(2, 4, 5, 3)
+    tifffile.imwrite(path, pages, photometric="rgb", byteorder="<", metadata=None)
+    content = path.read_bytes() + bytes(path.stat().st_size % 2)
+    addition, _ = into_tiff(content, block())
+    path.write_bytes(content[:4] + struct.pack("<I", len(content)) + content[8:] + addition)
+    with Image.open(path) as file:
+        assert file.n_frames == 2
+        file.seek(1)
+        np.testing.assert_array_equal(np.array(file), pages[1])
+
+
+def test_dimensions_are_replaced():
+    exif = Image.Exif()
+    exif.get_ifd(0x8769).update({0xA002: 15, 0xA003: 10, 0x8827: 400})
+    blob = resized(PREFIX + exif.tobytes().removeprefix(PREFIX), 70_000, 20)
+    sub = parsed(blob).get_ifd(0x8769)
+    assert (sub[0xA002], sub[0xA003], sub[0x8827]) == (70_000, 20, 400)
+    assert resized(block(), 1, 1) == block()  # has none
+
+
+def test_resolution_is_replaced():
+    for blob in (block(), big_endian_block()):
+        assert resolution(resized(blob, 1, 1, (600.5, 300))) == (600.5, 300)
 
 
 def test_nothing_to_add_to_a_tiff():
@@ -102,8 +133,10 @@ def test_damage_is_survived(position, value, length):
     blob[position % len(blob)] = value
     damaged = bytes(blob[: max(len(blob) - length, 0)])
     host = block().removeprefix(PREFIX) + bytes(len(block()) % 2)
-    for result in (upright(damaged), from_tiff(damaged[6:]), into_tiff(host, damaged)):
+    for result in (upright(damaged), from_tiff(damaged[6:]), resized(damaged, 7, 5, (72, 72))):
         assert result is None or isinstance(result, bytes)
+    addition = into_tiff(host, damaged)
+    assert addition is None or addition[1] == 4
     found = resolution(damaged)
     assert found is None or min(found) > 0
 
@@ -111,8 +144,10 @@ def test_damage_is_survived(position, value, length):
 @settings(max_examples=100, deadline=None)
 @given(st.binary(max_size=80))
 def test_noise_is_survived(noise):
-    for blob in (noise, b"II*\0" + noise, b"MM\0*\0\0\0\x08" + noise):
+    heads = (b"", b"II*\0", b"MM\0*\0\0\0\x08", b"II+\0\x08\0\0\0\x10" + bytes(7))
+    for blob in (head + noise for head in heads):
         upright(blob)
         resolution(blob)
         from_tiff(blob)
+        resized(blob, 3, 4, (600, 300))
         into_tiff(b"II*\0\x08\0\0\0" + noise, blob)

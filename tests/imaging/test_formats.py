@@ -20,7 +20,12 @@ RGB = ImageInfo(width=40, height=30, channels=3, dtype=np.dtype(np.uint8), pages
     [
         (RGB, ".JPG", ".jpg"),
         (RGB, ".webp", ".webp"),
-        (RGB, ".avif", ".png"),
+        (RGB, ".avif", ".avif"),
+        (replace(RGB, width=20000), ".avif", ".png"),
+        (replace(RGB, dtype=np.dtype(np.uint16)), ".avif", ".png"),
+        (replace(RGB, dtype=np.dtype(np.uint16), bits=10), ".avif", ".avif"),
+        (replace(RGB, pages=3), ".png", ".tif"),
+        (replace(RGB, pages=3), ".tiff", ".tiff"),
         (RGB, ".gif", ".png"),
         (RGB, "", ".png"),
         (replace(RGB, channels=4), ".jpg", ".png"),

@@ -7,7 +7,15 @@ import pytest
 from hspan.errors import UsageError
 from hspan.inference import Plan, network_cost, plan
 from hspan.inference._speed import Rate, Speed
-from hspan.inference.planning import INSTANT, LADDER, PATIENCE, SHARE
+from hspan.inference.planning import (
+    INSTANT,
+    LADDER,
+    PATIENCE,
+    SHARE,
+    describe,
+    duration_text,
+    size_text,
+)
 from hspan.models import create_model
 
 GB = 10**9
@@ -52,10 +60,26 @@ def test_attention_limits_the_tile_by_time(light):
     fastest = min(choose(size).predicted_seconds for size in (0, *LADDER))
     assert chosen.predicted_seconds <= PATIENCE * fastest < choose(larger).predicted_seconds
     whole = choose(0).predicted_seconds
+    assert chosen.predicted_seconds < whole
     assert chosen.summary == (
         f"in {chosen.tiles} tiles of {chosen.tile}, because the whole image would take about "
-        f"{whole:.0f} s instead of {chosen.predicted_seconds:.0f} s"
+        f"{duration_text(whole)} instead of {duration_text(chosen.predicted_seconds)}"
     )
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(8.16, "8.2 s"), (75, "75 s"), (750, "12 min"), (12_240, "3.4 h")]
+)
+def test_durations_in_words(seconds, text):
+    assert duration_text(seconds) == text
+
+
+def test_pages_in_words():
+    assert describe(0, 3, "") == "in 3 parts, each in one piece"
+
+
+def test_sizes_in_words():
+    assert [size_text(12_345_678), size_text(3_400_000_000)] == ["12 MB", "3.4 GB"]
 
 
 def test_slower_attention_never_means_larger_tiles(light):

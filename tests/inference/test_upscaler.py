@@ -31,7 +31,17 @@ def checkpoint(tmp_path_factory):
 
 def test_call_as_documented():
     names = list(inspect.signature(Upscaler.__init__).parameters)[1:]
-    expected = ["model", "scale", "device", "precision", "tile", "overlap", "ensemble"]
+    expected = [
+        "model",
+        "scale",
+        "device",
+        "precision",
+        "tile",
+        "overlap",
+        "ensemble",
+        "max_memory",
+        "max_seconds",
+    ]
     assert names == expected
 
 
@@ -61,7 +71,7 @@ def test_path_becomes_a_picture(nearest, tmp_path):
     result = Upscaler(nearest(), precision="fp32")(tmp_path / "a.png")
     assert isinstance(result, Picture)
     assert np.array_equal(result.pixels[::2, ::2], picture.pixels)
-    assert result.dpi == (300.0, 300.0)
+    assert result.dpi == (600.0, 600.0)  # a print keeps its size
 
 
 @pytest.mark.parametrize("tile", ["auto", 0, 1, 5, 16])

@@ -185,10 +185,13 @@ def test_softmax_is_equation_6():
     torch.testing.assert_close(softmax_attention(query, key, value, backend="reference"), expected)
 
 
-@pytest.mark.parametrize("depth", [3, 8])
-def test_softmax_attention_is_fused_whatever_the_widths(depth):
+@pytest.mark.parametrize("channels_first", [False, True])
+@pytest.mark.parametrize("depth", [3, 5, 8])
+def test_softmax_attention_is_fused_whatever_the_layout(depth, channels_first):
     """Without a fused kernel torch would hold the N×M weights; here it would raise instead."""
     tensors = draw(2, 30, 40, 5, depth, dtype=torch.float32)
+    if channels_first:  # as features of an image are
+        tensors = [t.transpose(1, 2).contiguous().transpose(1, 2) for t in tensors]
     with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.FLASH_ATTENTION):
         output = softmax_attention(*tensors)
     torch.testing.assert_close(output, softmax_attention(*tensors, backend="reference"))

@@ -236,6 +236,16 @@ def test_truncation_off_centre(isa, k):
     check((query, key + 300, value), topk=k)
 
 
+@pytest.mark.parametrize("dtype", [F32, BF16], ids=str)
+@pytest.mark.parametrize(("logits", "k"), [(0.05, 3), (0.005, 61), (1e-4, 511)])
+def test_truncation_of_supports_that_neighbours_share(isa, logits, k, dtype):
+    """Sixteen queries are truncated together; what float32 leaves open is settled one by one."""
+    query, key, value = alike(40, 512, 24, 6, logits)
+    key = torch.cat([key[:, :256], key[:, :256] * (1 + 1e-6)], 1)  # pairs that hardly differ
+    result = check((query.to(dtype), key.to(dtype), value), topk=k)
+    assert ((result.weights > 0).sum(-1) == k).all()
+
+
 @pytest.mark.parametrize("topk", [None, 20])
 @pytest.mark.parametrize("large", [1e200, 1e18, 1e-200])
 def test_float64_beyond_the_range_of_float32(isa, large, topk):

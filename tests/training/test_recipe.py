@@ -32,8 +32,8 @@ def test_published_settings(name):
 
 
 def test_every_recipe_is_listed():
-    ours = {"hspan-light_x2", "hspan-light_muon_x2", "spmsr_x2"}
-    assert set(list_recipes()) == {*PAPER, *ours}
+    light = {f"hspan-light_{task}" for task in ("x2", "x3", "x4", "bd_x3")}
+    assert set(list_recipes()) == {*PAPER, *light, "spmsr_x2"}
 
 
 @pytest.mark.parametrize("name", list_recipes())
@@ -141,3 +141,36 @@ def test_unknown_recipe():
 def test_recipe_is_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
         load_recipe("hspan_x2").name = "other"
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("training.max_steps=1" + "0" * 400, "absurdly large"),
+        ("optimizer.lr=1" + "0" * 400, "absurdly large"),
+        ("optimizer.lr=inf", "finite"),
+        ("optimizer.eps=nan", "finite"),
+        ("optimizer.betas=0.9,5.0", "below 1"),
+        ("data.batch_size=999999999", "at most"),
+        ("data.patch=999999999", "at most"),
+        ("training.devices=99999", "at most"),
+        ("model.channels=1000000000", "at most 65536"),
+        ("model.channels=1979-05-27", "numbers, text or a list"),
+        ("model.channels=nan", "finite"),
+        ("model.attention_after=[[1000000]]", "at most 65536"),
+        ("model.channels=" + "[" * 3000, None),
+    ],
+)
+def test_absurd_values(setting, message):
+    if message is None:  # a text, which the network refuses
+        assert load_recipe("hspan-light_x2", [setting]).model.config["channels"] == setting[15:]
+        return
+    with pytest.raises(UsageError, match=message):
+        load_recipe("hspan-light_x2", [setting])
+
+
+def test_nested_too_deep(tmp_path):
+    path = tmp_path / "deep.toml"
+    path.write_text("[model]\nname = " + "[" * 10**5)
+    with pytest.raises(UsageError, match="isn't valid TOML"):
+        load_recipe(path)

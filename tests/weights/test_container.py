@@ -1,6 +1,5 @@
 import pickle
 import struct
-import sys
 
 import numpy as np
 import pytest
@@ -160,10 +159,35 @@ class TestMatlab:
         tensors = read_checkpoint(tmp_path / "net.mat").tensors
         assert {k: t.tolist() for k, t in tensors.items()} == {"f": [[1, 1]], "g": [[2, 2]]}
 
-    def test_without_scipy(self, tmp_path, monkeypatch):
-        scipy.io.savemat(tmp_path / "x.mat", {"a": np.ones(2)})
-        monkeypatch.setitem(sys.modules, "scipy.io", None)
-        with pytest.raises(WeightsError, match=r"needs SciPy .* pip install 'hspan\[matlab\]'"):
+    def test_compressed_and_large_variables(self, tmp_path):
+        values = np.random.default_rng(0).random((30, 7, 2)).astype(np.float32)
+        whole = {"small_numbers": np.arange(300.0), "values": values, "true": np.array([[True]])}
+        for compressed in (False, True):
+            scipy.io.savemat(tmp_path / "x.mat", whole, do_compression=compressed)
+            tensors = read_checkpoint(tmp_path / "x.mat").tensors
+            assert np.array_equal(tensors["values"].numpy(), values)
+            assert tensors["small_numbers"].tolist() == [list(range(300))]
+            assert tensors["true"].tolist() == [[1]]
+
+    def test_what_holds_no_numbers_is_passed_over(self, tmp_path):
+        whole = {"a": np.ones(2), "i": np.ones(2) * 1j, "t": "text", "l": np.array(["x", "yz"])}
+        scipy.io.savemat(tmp_path / "x.mat", whole)
+        assert read_checkpoint(tmp_path / "x.mat").tensors.keys() == {"a"}
+
+    @pytest.mark.parametrize("compressed", [False, True])
+    def test_cut_anywhere(self, tmp_path, compressed):
+        """SciPy's reader ends the process on some of these."""
+        inner = {"c": np.ones((2, 3)), "t": "text"}
+        scipy.io.savemat(tmp_path / "x.mat", {"a": inner}, do_compression=compressed)
+        content = (tmp_path / "x.mat").read_bytes()
+        for end in range(19, len(content) - 8, 3):
+            (tmp_path / "x.mat").write_bytes(content[:end])
+            with pytest.raises(WeightsError, match=r"damaged or incomplete|holds no plain"):
+                read_checkpoint(tmp_path / "x.mat")
+
+    def test_a_variable_that_explodes(self, tmp_path):
+        scipy.io.savemat(tmp_path / "x.mat", {"a": np.zeros(10**6)}, do_compression=True)
+        with pytest.raises(WeightsError, match="grows more than 100 times"):
             read_checkpoint(tmp_path / "x.mat")
 
     def test_damaged(self, tmp_path):

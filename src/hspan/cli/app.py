@@ -13,7 +13,19 @@ from typing import Annotated
 import typer
 
 from hspan._version import __version__
-from hspan.cli import bench, convert, data, eval, explain, models, train, upscale, web
+from hspan.cli import (
+    bench,
+    convert,
+    data,
+    eval,
+    explain,
+    export,
+    models,
+    reproduce,
+    train,
+    upscale,
+    web,
+)
 from hspan.errors import HspanError, UsageError
 
 app = typer.Typer(
@@ -30,7 +42,9 @@ app.command("explain")(explain.explain)
 app.command("web")(web.web)
 app.command("train")(train.train)
 app.command("models")(models.models)
+app.command("reproduce")(reproduce.reproduce)
 app.command("convert")(convert.convert)
+app.command("export")(export.export)
 app.add_typer(data.app, name="data")
 app.add_typer(bench.app, name="bench")
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Optional
 
 import typer
+
+from hspan.cli._settings import read_settings
 
 
 def convert(
@@ -37,28 +39,10 @@ def convert(
     from hspan.weights import convert_checkpoint, weights_hash
 
     network = convert_checkpoint(
-        source, target, name=name, scale=scale, overwrite=overwrite, **_settings(settings or [])
+        source, target, name=name, scale=scale, overwrite=overwrite, **read_settings(settings or [])
     )
     parameters = sum(p.numel() for p in network.parameters() if p.requires_grad)
     print(
         f"{target}: {name or registry_name(network)} ×{network.config.scale}, "  # pyright: ignore[reportAttributeAccessIssue] (every network has one)
         f"{parameters:,} parameters, hash {weights_hash(network)}"
     )
-
-
-def _settings(words: list[str]) -> dict[str, Any]:
-    """KEY=VALUE, with values as in JSON, and bare words as text."""
-    import json
-
-    from hspan.errors import UsageError
-
-    found: dict[str, Any] = {}
-    for word in words:
-        key, equals, text = word.partition("=")
-        if not (equals and key.isidentifier()):
-            raise UsageError(f"{word!r} is no setting; write key=value")
-        try:
-            found[key] = None if text == "none" else json.loads(text)
-        except json.JSONDecodeError:
-            found[key] = text
-    return found

@@ -15,6 +15,8 @@ from hspan.inference import Upscaler
 from hspan.models import registry_name
 from hspan.weights import load_model, shipped_weights, weights_hash
 
+_OVERLAP = 16  # LR pixels around tiles: part of the protocol, so that scores can be repeated
+
 
 class Contestant(Protocol):
     """Something that upscales; afterwards it says how it did."""
@@ -96,7 +98,13 @@ class Network:
         self.ensemble = ensemble
         self.weights = weights_hash(model)
         self._upscaler = Upscaler(
-            model, scale, device=device, precision=precision, tile=tile, ensemble=ensemble
+            model,
+            scale,
+            device=device,
+            precision=precision,
+            tile=tile,
+            overlap=_OVERLAP,
+            ensemble=ensemble,
         )
         self.device = str(self._upscaler.device)
         self._tiles: Counter[int] = Counter()

@@ -110,3 +110,46 @@ def _row(cells: dict[str, str]) -> PublishedRow:
 
 def _number(cell: str) -> float | None:
     return float(cell) if cell else None
+
+
+def published_ablation() -> Mapping[str, float]:
+    """Table I: Set5 ×2 PSNR in dB after at most 50,000 steps, by variant, in the paper's order."""
+    rows = _read_csv("table1.csv")
+    return MappingProxyType({row["variant"]: float(row["Set5_x2_psnr"]) for row in rows})
+
+
+@dataclass(frozen=True)
+class PublishedGain:
+    """What HSPA in another network, or soft thresholding for its softmax, is published to gain."""
+
+    network: str
+    change: str  # "hspa" (Fig. 7) or "soft-threshold" (Fig. 8)
+    gain: float | None  # dB; None where it can only be read off the figure
+    parameters: int | None  # of the network without it
+    added: int | None
+    note: str
+
+
+def published_gains(change: str) -> list[PublishedGain]:
+    """Figs. 7 and 8.
+
+    Args:
+        change: "hspa" or "soft-threshold".
+    """
+    return [
+        PublishedGain(
+            network=row["network"],
+            change=row["change"],
+            gain=_number(row["gain_db"]),
+            parameters=int(row["parameters"]) if row["parameters"] else None,
+            added=int(row["added_parameters"]) if row["added_parameters"] else None,
+            note=row["note"],
+        )
+        for row in _read_csv("transplants.csv")
+        if row["change"] == change
+    ]
+
+
+def _read_csv(name: str) -> list[dict[str, str]]:
+    source = files("hspan.evaluation") / "published" / name
+    return list(csv.DictReader(source.read_text(encoding="utf-8").splitlines()))

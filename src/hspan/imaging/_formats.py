@@ -31,14 +31,15 @@ FORMATS = {
     "WebP": Format((".webp",), ("uint8",), alpha=True, max_side=16383),
     "TIFF": Format((".tif", ".tiff"), ("uint8", "uint16", "float32"), alpha=True),
     "GIF": Format((".gif",)),
-    "AVIF": Format((".avif",)),
+    "AVIF": Format((".avif",), ("uint8", "uint16"), alpha=True, max_side=16384),
     "BMP": Format((".bmp",)),
+    "DICOM": Format((".dcm",), ("float32",), alpha=True),
 }
 
 IMAGE_SUFFIXES = frozenset(s for f in FORMATS.values() for s in f.suffixes)
 WRITABLE_SUFFIXES = frozenset(s for f in FORMATS.values() if f.dtypes for s in f.suffixes)
 
-HEADER_BYTES = 64  # enough for `recognise`
+HEADER_BYTES = 132  # enough for `recognise`
 
 
 def recognise(header: bytes) -> str | None:
@@ -56,8 +57,10 @@ def recognise(header: bytes) -> str | None:
     if header[4:8] == b"ftyp":
         brands = header[8 : min(int.from_bytes(header[:4], "big"), len(header))]
         return "AVIF" if b"avif" in brands or b"avis" in brands else "HEIC"
+    if header[128:132] == b"DICM":
+        return "DICOM"
     # BM alone begins many a text: the reserved bytes must be 0, the headers' size plausible.
-    if header[:2] == b"BM" and header[6:10] == bytes(4) and 12 <= header[14] <= 124:
+    if header[:2] == b"BM" and header[6:10] == bytes(4) and 12 <= sum(header[14:15]) <= 124:
         return "BMP"
     return None
 
@@ -85,6 +88,11 @@ def writable_format(suffix: str) -> str | None:
     return None
 
 
+def format_of(path: Path) -> str | None:
+    """The format that a file of this name is written in, or None."""
+    return writable_format(path.suffix)
+
+
 def what_is_lost(image: Picture | ImageInfo, name: str) -> str | None:
     """Why a format can't hold an image without loss of depth, alpha or size, or None if it can."""
     entry = FORMATS[name]
@@ -93,13 +101,22 @@ def what_is_lost(image: Picture | ImageInfo, name: str) -> str | None:
         return f"{name} can't hold {depth} values"
     if image.channels in (2, 4) and not entry.alpha:
         return f"{name} can't hold transparency"
-    if max(image.width, image.height) > entry.max_side:
+    if name == "AVIF" and image.dtype == "uint16" and image.bits not in (10, 12):
+        return "AVIF can't hold 16-bit values"
+    if "DICOM" in (name, image.format):
+        return None if name == image.format else f"{name} and {image.format} don't mix"
+    if image.pages > 1 and name != "TIFF":
+        return f"{name} can't hold pages"
+    rows = image.height // image.pages if isinstance(image, Picture) else image.height
+    if max(image.width, rows) > entry.max_side:
         return f"{name} ends at {entry.max_side} pixels a side"
     return None
 
 
 def lossless_suffix(image: Picture | ImageInfo) -> str:
     """The suffix that keeps everything of an image."""
+    if image.format == "DICOM":
+        return ".dcm"
     return ".png" if what_is_lost(image, "PNG") is None else ".tif"
 
 

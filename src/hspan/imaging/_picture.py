@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -24,6 +24,11 @@ class Picture:
             resolution up to date.
         dpi: horizontal and vertical pixels per inch, None if the file doesn't say.
         format: what the file was: "PNG", "JPEG", "WebP", "TIFF", "GIF", "AVIF" or "BMP".
+        xmp: the XMP packet; writing brings its orientation and dimensions up to date.
+        bits: that the file had per channel, where uint16 holds fewer than 16 (AVIF: 10 or 12);
+            0 is all of the dtype's.
+        pages: of equal size, below one another in the arrays.
+        tiled: whether the file was laid out in tiles (TIFF).
 
     Raises:
         InputError: shapes or dtypes other than these.
@@ -35,6 +40,10 @@ class Picture:
     exif: bytes | None = None
     dpi: tuple[float, float] | None = None
     format: str = "PNG"
+    xmp: bytes | None = None
+    bits: int = 0
+    pages: int = 1
+    tiled: bool = False
 
     def __post_init__(self) -> None:
         pixels, alpha = self.pixels, self.alpha
@@ -47,10 +56,24 @@ class Picture:
                 f"alpha must match the pixels, {pixels.shape[:2]} {pixels.dtype}, "
                 f"got {alpha.shape} {alpha.dtype}"
             )
+        if self.pages < 1 or pixels.shape[0] % self.pages:
+            raise InputError(f"{pixels.shape[0]} rows can't be {self.pages} equal pages")
+
+    def enlarged(self, pixels: np.ndarray, alpha: np.ndarray | None) -> Picture:
+        """A picture of the same things with more pixels, and so with more of them per inch."""
+        y, x = pixels.shape[0] / self.height, pixels.shape[1] / self.width
+        dpi = (self.dpi[0] * x, self.dpi[1] * y) if self.dpi else None
+        return replace(self, pixels=pixels, alpha=alpha, dpi=dpi)
+
+    def page(self, index: int) -> tuple[np.ndarray, np.ndarray | None]:
+        """Views of one page's pixels and alpha."""
+        rows = self.height // self.pages
+        part = slice(index * rows, (index + 1) * rows)
+        return self.pixels[part], None if self.alpha is None else self.alpha[part]
 
     @property
     def height(self) -> int:
-        """Rows."""
+        """Rows, of all pages."""
         return int(self.pixels.shape[0])
 
     @property
@@ -78,8 +101,9 @@ class ImageInfo:
         height: rows.
         channels: including alpha: 1 grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha.
         dtype: uint8, uint16 or float32.
-        pages: frames or pages; only files of one can be read.
-        format: as in `Picture`.
+        pages: frames or pages; of measurements, bands that are upscaled by themselves.
+        format: as in `Picture`; or "GeoTIFF", "OME-TIFF" or "DICOM".
+        bits: as in `Picture`.
     """
 
     width: int
@@ -88,3 +112,4 @@ class ImageInfo:
     dtype: np.dtype
     pages: int
     format: str
+    bits: int = 0

@@ -17,7 +17,9 @@ import numpy as np
 from hspan.errors import InputError
 from hspan.imaging import _exif, _png
 from hspan.imaging._formats import FORMATS, HEADER_BYTES, recognise
+from hspan.imaging._layers import open_layers
 from hspan.imaging._picture import ImageInfo, Picture
+from hspan.imaging._scratch import open_scratch
 
 if TYPE_CHECKING:
     import pyvips
@@ -35,7 +37,9 @@ _DTYPES = {"uchar": np.uint8, "ushort": np.uint16, "float": np.float32}
 _MODELS = ("b-w", "grey16", "srgb", "rgb", "rgb16", "scrgb", "multiband")
 
 
-def read_image(path: str | os.PathLike[str]) -> Picture:
+def read_image(
+    path: str | os.PathLike[str], *, pages: bool = False, scratch: Path | None = None
+) -> Picture:
     """Read an image file.
 
     Palettes become RGB, 1-, 2- and 4-bit values 8-bit, deeper AVIF 16-bit; CMYK becomes sRGB
@@ -43,6 +47,9 @@ def read_image(path: str | os.PathLike[str]) -> Picture:
 
     Args:
         path: PNG, JPEG, WebP, TIFF, AVIF, BMP, or a GIF of one frame, whatever its name says.
+        pages: whether a TIFF may have several pages, all of one size and kind.
+        scratch: a file for the decoded pixels, which are then mapped from there and never all in
+            memory; BMP stays in memory.
 
     Returns:
         The picture; its arrays may be views of one array that holds pixels and alpha side by side.
@@ -55,13 +62,17 @@ def read_image(path: str | os.PathLike[str]) -> Picture:
     with _opened(path) as (file, name):
         if name == "BMP":
             return _bmp_picture(path, file)
+        if name == "DICOM":
+            raise InputError(f"{path} is DICOM, which only `hspan upscale` reads: convert it first")
         image = _open_vips(path, file, name)
-        pages = _pages(file, image, name)
-        if pages > 1:
-            what = "pages" if name == "TIFF" else "frames"
-            raise InputError(
-                f"{path} has {pages} {what}: save them as single images first and give me those"
-            )
+        count = _pages(file, image, name)
+        if count > 1:
+            if not pages or name != "TIFF":
+                what = "pages" if name == "TIFF" else "frames"
+                raise InputError(
+                    f"{path} has {count} {what}: save them as single images first and give me those"
+                )
+            image = _open_pages(path, file, count)
         _check_values(path, image)
         exif = _exif_of(file, image, name)
         dpi = _dpi(file, image, name, exif)
@@ -69,10 +80,16 @@ def read_image(path: str | os.PathLike[str]) -> Picture:
         try:
             image = _without_cmyk(image)
             icc = _get(image, "icc-profile-data")
-            pixels = _decoded(image)
+            xmp = _get(image, "xmp-data")
+            tiled = name == "TIFF" and bool(_get(image, "tile-width"))
+            pixels = _decoded(image, scratch)
         except _vips_error() as error:
             raise _damaged(path, name, error) from error
-    upright = _turned(pixels, orientation)
+    if count > 1:
+        whole = [_turned(page, orientation) for page in np.split(pixels, count)]
+        upright = pixels if orientation == 1 else np.concatenate(whole)
+    else:
+        upright = _turned(pixels, orientation)
     if dpi and orientation > 4:
         dpi = (dpi[1], dpi[0])
     channels = upright.shape[2]
@@ -84,6 +101,10 @@ def read_image(path: str | os.PathLike[str]) -> Picture:
         exif=exif,
         dpi=dpi,
         format=name,
+        xmp=xmp,
+        bits=_few_bits(image),
+        pages=count,
+        tiled=tiled,
     )
 
 
@@ -94,11 +115,14 @@ def probe_image(path: str | os.PathLike[str]) -> ImageInfo:
         path: as for `read_image`; several frames or pages are no error here.
 
     Raises:
-        InputError: missing, a folder, empty, unreadable, no image, a damaged header, or values that
-            `read_image` can't read.
+        InputError: missing, a folder, empty, unreadable, no image, a damaged header, values that
+            `read_image` can't read, or measurements whose package isn't installed.
     """
     path = Path(path)
     with _opened(path) as (file, name):
+        if layers := open_layers(path):
+            layers.close()
+            return layers.info
         if name == "BMP":
             image = _open_pillow(path, file)
             channels = len(_bmp_mode(image))
@@ -115,6 +139,7 @@ def probe_image(path: str | os.PathLike[str]) -> ImageInfo:
             dtype=np.dtype(_DTYPES[str(image.format)]),
             pages=_pages(file, image, name),
             format=name,
+            bits=_few_bits(image),
         )
 
 
@@ -189,6 +214,30 @@ def _open_vips(path: Path, file: IO[bytes], name: str) -> pyvips.Image:
         raise _damaged(path, name, error) from error
 
 
+def _open_pages(path: Path, file: IO[bytes], count: int) -> pyvips.Image:
+    """All pages below one another."""
+    import pyvips
+
+    source = pyvips.Source.new_from_descriptor(file.fileno())
+    try:
+        return pyvips.Operation.call(
+            "tiffload_source", source, n=count, access="sequential", fail_on="error", unlimited=True
+        )
+    except pyvips.Error as error:
+        if "not the same" in str(error) or "differ" in str(error):
+            raise InputError(
+                f"{path} has {count} pages of different sizes or kinds: save them as single images "
+                "first and give me those"
+            ) from error
+        raise _damaged(path, "TIFF", error) from error
+
+
+def _few_bits(image: pyvips.Image) -> int:
+    """Bits per channel where fewer than 16 stand in 16; else 0."""
+    bits = _get(image, "bits-per-sample") or 0
+    return bits if str(image.format) == "ushort" and 8 < bits < 16 else 0
+
+
 def _check_values(path: Path, image: pyvips.Image) -> None:
     if image.format not in _DTYPES:
         raise InputError(
@@ -220,12 +269,13 @@ def _without_cmyk(image: pyvips.Image) -> pyvips.Image:
     )
 
 
-def _decoded(image: pyvips.Image) -> np.ndarray:
-    return np.ndarray(
-        buffer=image.write_to_memory(),
-        dtype=_DTYPES[str(image.format)],
-        shape=(image.height, image.width, image.bands),
-    )
+def _decoded(image: pyvips.Image, scratch: Path | None) -> np.ndarray:
+    dtype = np.dtype(_DTYPES[str(image.format)])
+    shape = (image.height, image.width, image.bands)
+    if scratch is None:
+        return np.ndarray(buffer=image.write_to_memory(), dtype=dtype, shape=shape)
+    image.rawsave(str(scratch))
+    return open_scratch(scratch, shape, dtype)
 
 
 def _get(image: pyvips.Image, field: str) -> Any:
@@ -281,7 +331,7 @@ def _turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
         pixels = pixels[:, ::-1]
     if orientation in (3, 4, 7, 8):
         pixels = pixels[::-1]
-    return np.ascontiguousarray(pixels)
+    return pixels if isinstance(pixels, np.memmap) else np.ascontiguousarray(pixels)
 
 
 def _open_pillow(path: Path, file: IO[bytes]) -> Image.Image:

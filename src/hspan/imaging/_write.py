@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import mmap
 import os
-import secrets
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hspan.errors import InputError, UsageError
-from hspan.imaging import _exif, _png
+from hspan.imaging import _exif, _jfif, _png, _xmp
 from hspan.imaging._formats import (
     WRITABLE_SUFFIXES,
     lossless_suffix,
@@ -22,11 +20,13 @@ from hspan.imaging._formats import (
 )
 from hspan.imaging._picture import Picture
 from hspan.imaging._read import profile_fits
+from hspan.imaging._replace import new_file
+from hspan.imaging._scratch import raw_file, release
 
 if TYPE_CHECKING:
     import pyvips
 
-_KEEP_EXIF, _KEEP_ICC = 1, 8
+_KEEP_EXIF, _KEEP_XMP, _KEEP_ICC = 1, 2, 8
 _VIPS_FORMATS = {"uint8": "uchar", "uint16": "ushort", "float32": "float"}
 _MODELS = {
     ("uint8", 1): "b-w",
@@ -37,6 +37,8 @@ _MODELS = {
     ("float32", 3): "scrgb",
 }
 _DEFAULT_DPI = 72.0  # a value that TIFF and EXIF demand even where nobody knows
+_AVIF_EFFORT = 4  # of 9: beyond, minutes for a hundredth of the size
+_TIFF_TILE = 256
 _OPTIMISED_PIXELS = 2**26  # optimised Huffman tables need a JPEG's coefficients in memory
 _CLASSIC_TIFF_BYTES = 2**32 - 2**26  # beyond, offsets need BigTIFF
 
@@ -44,14 +46,15 @@ _CLASSIC_TIFF_BYTES = 2**32 - 2**26  # beyond, offsets need BigTIFF
 def write_image(path: str | os.PathLike[str], picture: Picture, *, quality: int = 95) -> None:
     """Write an image file under a temporary name and move it into place once it is whole.
 
-    Depth, alpha, profile, EXIF and resolution are kept. A profile of another colour model than the
-    pixels' is left out, as readers would reject it; WebP has a resolution only within EXIF, and
-    TIFF files above 4 GB have no EXIF.
+    Depth, alpha, profile, EXIF, XMP and resolution are kept. A profile of another colour model than
+    the pixels' is left out, as readers would reject it; WebP and AVIF have a resolution only within
+    EXIF. Pixels in a file of their own (``create_scratch``) are read from there, a few rows at a
+    time.
 
     Args:
         path: its suffix names the format: one of `WRITABLE_SUFFIXES`. An existing file is replaced.
         picture: what to write; its arrays may be memory maps and aren't copied if contiguous.
-        quality: 1 to 100, for JPEG and WebP; WebP is lossless at 100.
+        quality: 1 to 100, for JPEG, WebP and AVIF; the latter two are lossless at 100.
 
     Raises:
         UsageError: `quality` out of range.
@@ -69,26 +72,21 @@ def write_image(path: str | os.PathLike[str], picture: Picture, *, quality: int 
         )
     if loss := what_is_lost(picture, name):
         raise InputError(f"{path} can't be written: {loss}; use {lossless_suffix(picture)} instead")
-    if path.is_dir():
-        raise InputError(f"{path} is a folder: name a file in it")
-    temporary = path.with_name(f".hspan-{secrets.token_hex(6)}.part")
-    try:
-        # Created here, so that a wrong folder is told from a failure to encode.
-        temporary.touch(exist_ok=False)
+    with new_file(path) as temporary:
         _encode(temporary, picture, name, quality)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise InputError(f"{path} can't be written: {error.strerror or error}") from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
 
 
 def _encode(path: Path, picture: Picture, name: str, quality: int) -> None:
     import pyvips
 
-    image = _with_metadata(_to_vips(picture), picture)
-    keep = _KEEP_ICC | (_KEEP_EXIF if picture.exif else 0)
+    file = raw_file(picture.pixels, picture.alpha)
+    mapped = None if file is None else np.memmap(file, picture.dtype, "r")
+    image = _with_metadata(_to_vips(picture, mapped), picture)
+    if mapped is not None:
+        # The encoder goes through the pixels once: those it has seen needn't stay in memory.
+        image.set_progress(True)
+        image.signal_connect("eval", lambda *_: release(mapped))
+    keep = _KEEP_ICC | (_KEEP_EXIF if picture.exif else 0) | (_KEEP_XMP if picture.xmp else 0)
     try:
         if name == "PNG":
             image.pngsave(str(path), filter=0xF8, keep=keep)  # all filters, as photographs need
@@ -99,10 +97,24 @@ def _encode(path: Path, picture: Picture, name: str, quality: int) -> None:
             image.webpsave(
                 str(path), Q=quality, lossless=quality == 100, exact=True, alpha_q=100, keep=keep
             )
+        elif name == "AVIF":
+            image.heifsave(
+                str(path),
+                compression="av1",
+                Q=quality,
+                lossless=quality == 100,
+                bitdepth=picture.bits or 8,
+                effort=_AVIF_EFFORT,
+                subsample_mode="off",
+                keep=keep,
+            )
         else:
             image.tiffsave(
                 str(path),
                 compression="deflate",
+                tile=picture.tiled,
+                tile_width=_TIFF_TILE,
+                tile_height=_TIFF_TILE,
                 # Differences help whole numbers only; readers rarely know the one for floats.
                 predictor="none" if picture.dtype.kind == "f" else "horizontal",
                 bigtiff=_byte_count(picture) > _CLASSIC_TIFF_BYTES,
@@ -115,16 +127,16 @@ def _encode(path: Path, picture: Picture, name: str, quality: int) -> None:
 
 
 def _finish(path: Path, picture: Picture, name: str) -> None:
-    """Put right what the encoder can't be told: an unknown resolution, and EXIF in TIFF."""
+    """Put right what the encoder can't be told about resolutions, and EXIF in TIFF."""
     if name == "TIFF" and picture.exif:
-        _add_exif_to_tiff(path, picture.exif)
-    if picture.dpi is None and name in ("PNG", "JPEG"):
+        rows = picture.height // picture.pages
+        _add_exif_to_tiff(path, _exif.resized(picture.exif, picture.width, rows))
+    if name == "PNG" and picture.dpi is None:
         with path.open("r+b") as file:
-            if name == "PNG":
-                _png.forget_dpi(file)
-            elif file.read(11)[6:] == b"JFIF\0":
-                file.seek(13)  # behind the version: unit, horizontal, vertical
-                file.write(bytes([0, 0, 1, 0, 1]))
+            _png.forget_dpi(file)
+    if name == "JPEG" and picture.dpi and not picture.exif:
+        with path.open("r+b") as file:
+            _jfif.add_resolution(file, picture.dpi)
 
 
 def _add_exif_to_tiff(path: Path, exif: bytes) -> None:
@@ -135,18 +147,19 @@ def _add_exif_to_tiff(path: Path, exif: bytes) -> None:
         file.flush()
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             addition = _exif.into_tiff(data, exif)
-        if addition is not None and end + len(addition) < 2**32:
+        if addition is not None:
+            directory, width = addition
             file.seek(end)
-            file.write(addition)
-            file.seek(4)
-            file.write(end.to_bytes(4, "little"))
+            file.write(directory)
+            file.seek(width)
+            file.write(end.to_bytes(width, "little"))
 
 
 def _byte_count(picture: Picture) -> int:
     return picture.pixels.nbytes + (0 if picture.alpha is None else picture.alpha.nbytes)
 
 
-def _to_vips(picture: Picture) -> pyvips.Image:
+def _to_vips(picture: Picture, mapped: np.memmap | None) -> pyvips.Image:
     import pyvips
 
     def wrap(array: np.ndarray, channels: int) -> pyvips.Image:
@@ -155,9 +168,14 @@ def _to_vips(picture: Picture) -> pyvips.Image:
         return pyvips.Image.new_from_memory(data, picture.width, picture.height, channels, kind)
 
     colours = picture.pixels.shape[2]
-    image = wrap(picture.pixels, colours)
-    if picture.alpha is not None:
-        image = image.bandjoin(wrap(picture.alpha, 1))
+    if mapped is not None:
+        kind = _VIPS_FORMATS[picture.dtype.name]
+        size = (picture.width, picture.height, picture.channels)
+        image = pyvips.Image.new_from_memory(mapped.data, *size, kind)
+    else:
+        image = wrap(picture.pixels, colours)
+        if picture.alpha is not None:
+            image = image.bandjoin(wrap(picture.alpha, 1))
     return image.copy(interpretation=_MODELS[picture.dtype.name, colours])
 
 
@@ -173,6 +191,11 @@ def _with_metadata(image: pyvips.Image, picture: Picture) -> pyvips.Image:
     image.set_type(pyvips.GValue.gint_type, "orientation", 1)
     if picture.icc and profile_fits(picture.icc, picture.pixels.shape[2]):
         set_blob(blob, "icc-profile-data", picture.icc)
+    rows = picture.height // picture.pages
     if picture.exif:
-        set_blob(blob, "exif-data", picture.exif)
+        set_blob(blob, "exif-data", _exif.resized(picture.exif, picture.width, rows, picture.dpi))
+    if picture.xmp:
+        set_blob(blob, "xmp-data", _xmp.updated(picture.xmp, picture.width, rows))
+    if picture.pages > 1:
+        image.set_type(pyvips.GValue.gint_type, "page-height", rows)
     return image

@@ -2,14 +2,15 @@
 
 Pixels are read window by window and finished rows are written as soon as no further tile touches
 them, so beside source and result only one band of tiles is held in float32, whatever the height.
+Source and result may be files mapped into memory: of those no more than a band is held either.
 Colours are multiplied by alpha before the network and divided by it after, so that invisible
 pixels don't bleed into visible ones.
 """
 
 from __future__ import annotations
 
-import os
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,9 @@ import torch
 from torch import Tensor
 
 from hspan.errors import InputError
-from hspan.inference.tiling import Grid
+from hspan.imaging import flush, release, reserve
+from hspan.inference._checkpoint import Checkpoint
+from hspan.inference.tiling import Grid, Span
 
 Progress = Callable[[int, int], None]
 """Called with the number of finished tiles and of all tiles."""
@@ -53,6 +56,8 @@ def upscale_planes(
     *,
     in_memory: int,
     folder: Path | None = None,
+    result: Planes | None = None,
+    checkpoint: Checkpoint | None = None,
     progress: Progress | None = None,
 ) -> Planes:
     """Run a network over all tiles of an image.
@@ -64,6 +69,8 @@ def upscale_planes(
         grid: the tiles.
         in_memory: results above so many bytes are kept in a temporary file.
         folder: where that file goes; None is the system's folder for temporary files.
+        result: where the SR image goes, instead of a new array.
+        checkpoint: what is finished already, and where to note what will be; needs ``result``.
         progress: see ``Progress``.
 
     Returns:
@@ -76,37 +83,77 @@ def upscale_planes(
     opaque = source.alpha is not None and _opaque(source.alpha)
     seen = Planes(source.pixels) if opaque else source
     height, width = (side * scale for side in source.size)
-    result = Planes(
-        _allocate((height, width, source.pixels.shape[2]), source.pixels.dtype, in_memory, folder),
-        None
-        if source.alpha is None
-        else _allocate((height, width), source.pixels.dtype, in_memory, folder),
-    )
-    if opaque and result.alpha is not None:
-        result.alpha[...] = _ceiling(source.pixels.dtype)
-    rows = max(span.last - span.first for span in grid.rows.spans)
+    result = result or _new_planes(source, height, width, in_memory, folder)
+    spans = grid.rows.spans
+    rows = max(span.last - span.first for span in spans)
     band = _Band(seen.channels, rows * scale, width)
-    done = 0
-    for i, row in enumerate(grid.rows.spans):
-        weights = grid.rows.weights(i, scale)[:, None]
-        for j, column in enumerate(grid.columns.spans):
-            window = _read(seen, slice(row.start, row.stop), slice(column.start, column.stop))
-            sr = network(window)
-            top, left = (row.first - row.start) * scale, (column.first - column.start) * scale
-            high, wide = (row.last - row.first) * scale, (column.last - column.first) * scale
-            part = sr[:, top : top + high, left : left + wide]
-            if len(grid) > 1:
-                part = part * (weights * grid.columns.weights(j, scale))
-            band.add(part, row.first * scale, column.first * scale)
+    begin = checkpoint.rows if checkpoint else 0
+    if checkpoint and 0 < begin < len(spans):
+        band.restore(checkpoint.carry(begin), spans[begin].first * scale)
+    done = begin * len(grid.columns.spans)
+    if done and progress is not None:
+        progress(done, len(grid))
+    for i, row in list(enumerate(spans))[begin:]:
+        for j, part in _parts(network, seen, scale, grid, i, checkpoint):
+            band.add(part, row.first * scale, grid.columns.spans[j].first * scale)
             done += 1
             if progress is not None:
                 progress(done, len(grid))
-        after = grid.rows.spans[i + 1 :]
-        finished = after[0].first * scale if after else height
+            del part  # or it would stay while the network is at the next one
+        finished = spans[i + 1].first * scale if i + 1 < len(spans) else height
         for piece, first in band.pieces(finished):
             _write(piece, result, first, has_alpha=seen.alpha is not None)
+            release(result.pixels, result.alpha)
         band.move_on(finished)
+        if checkpoint:
+            carry = band.rest(row.last * scale)
+            checkpoint.finish_row(i, carry, lambda: flush(result.pixels, result.alpha))
     return result
+
+
+def _new_planes(
+    source: Planes, height: int, width: int, in_memory: int, folder: Path | None
+) -> Planes:
+    dtype, colours = source.pixels.dtype, source.pixels.shape[2]
+    pixels = _allocate((height, width, colours), dtype, in_memory, folder)
+    if source.alpha is None:
+        return Planes(pixels)
+    return Planes(pixels, _allocate((height, width), dtype, in_memory, folder))
+
+
+def _parts(
+    network: Callable[[Tensor], Tensor],
+    source: Planes,
+    scale: int,
+    grid: Grid,
+    i: int,
+    checkpoint: Checkpoint | None,
+) -> Iterator[tuple[int, Tensor]]:
+    """What each tile of a row adds to the image: kept results first, then computed ones."""
+    row, columns = grid.rows.spans[i], grid.columns.spans
+    high = (row.last - row.first) * scale
+    shapes = [(source.channels, high, (c.last - c.first) * scale) for c in columns]
+    kept = checkpoint.tiles(i, shapes) if checkpoint else []
+    yield from enumerate(kept)
+    weights = grid.rows.weights(i, scale)[:, None]
+    for j, column in list(enumerate(columns))[len(kept) :]:
+        begin = time.perf_counter()
+        window = _read(source, row, column)
+        release(source.pixels, source.alpha)
+        part = _cropped(network(window), row, column, scale)
+        if len(grid) > 1:
+            part = part * (weights * grid.columns.weights(j, scale))
+        if checkpoint:
+            checkpoint.keep_tile(i, j, part, time.perf_counter() - begin)
+        yield j, part
+        del window, part
+
+
+def _cropped(sr: Tensor, row: Span, column: Span, scale: int) -> Tensor:
+    """Of a window's result, what the tile contributes."""
+    top, left = (row.first - row.start) * scale, (column.first - column.start) * scale
+    high, wide = (row.last - row.first) * scale, (column.last - column.first) * scale
+    return sr[:, top : top + high, left : left + wide]
 
 
 class _Band:
@@ -120,6 +167,17 @@ class _Band:
         """Add [K, h, w] at a row and column of the image."""
         top -= self._first
         self._rows[:, top : top + part.shape[1], left : left + part.shape[2]] += part
+
+    def rest(self, end: int) -> Tensor:
+        """The rows that hold something, up to ``end``."""
+        return self._rows[:, : max(0, end - self._first)]
+
+    def restore(self, rest: np.ndarray, first: int) -> None:
+        """Go back to where ``rest`` was taken, with ``first`` the buffer's first row."""
+        channels, _, width = self._rows.shape
+        held = torch.from_numpy(rest).view(channels, -1, width)
+        self._rows[:, : held.shape[1]] = held
+        self._first = first
 
     def pieces(self, end: int) -> Iterator[tuple[Tensor, int]]:
         """The rows before ``end``, a few at a time, with the first row of each piece."""
@@ -136,8 +194,9 @@ class _Band:
         self._first = end
 
 
-def _read(source: Planes, rows: slice, columns: slice) -> Tensor:
+def _read(source: Planes, row: Span, column: Span) -> Tensor:
     """A window as float32 [K, h, w], colours multiplied by alpha."""
+    rows, columns = slice(row.start, row.stop), slice(column.start, column.stop)
     ceiling = _ceiling(source.pixels.dtype)
     pixels = np.array(source.pixels[rows, columns], dtype=np.float32)
     window = torch.from_numpy(pixels).permute(2, 0, 1) / ceiling
@@ -162,6 +221,8 @@ def _write(rows: Tensor, result: Planes, start: int, has_alpha: bool) -> None:
         if not integer:
             rows = rows.clamp(0, 1)
         result.alpha[start:stop] = _stored(alpha, ceiling, integer)
+    elif result.alpha is not None:
+        result.alpha[start:stop] = ceiling
     result.pixels[start:stop] = _stored(rows.permute(1, 2, 0), ceiling, integer)
 
 
@@ -177,7 +238,12 @@ def _ceiling(dtype: np.dtype) -> float:
 
 
 def _opaque(alpha: np.ndarray) -> bool:
-    return bool(alpha.min() >= _ceiling(alpha.dtype))
+    ceiling = _ceiling(alpha.dtype)
+    for start in range(0, len(alpha), PIECE):
+        if alpha[start : start + PIECE].min() < ceiling:
+            return False
+        release(alpha)
+    return True
 
 
 def _allocate(
@@ -191,9 +257,8 @@ def _allocate(
     try:
         with tempfile.TemporaryFile(dir=place) as file:
             # Reserved now: a disk that fills up later would end the process without a word.
-            if hasattr(os, "posix_fallocate"):
-                os.posix_fallocate(file.fileno(), 0, size)
-            return np.memmap(file, dtype=dtype, mode="w+", shape=shape)
+            reserve(file, size)
+            return np.memmap(file, dtype=dtype, mode="r+", shape=shape)
     except OSError as error:
         raise InputError(
             f"no room for {size / 1e9:.1f} GB of result in {place}: {error.strerror or error}"

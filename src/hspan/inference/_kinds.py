@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -30,8 +29,10 @@ def open_image(image: object) -> Opened:
         InputError: of no known kind, shape or dtype, or empty.
     """
     if isinstance(image, Picture):
-        return [Planes(image.pixels, image.alpha)], lambda results: dataclasses.replace(
-            image, pixels=results[0].pixels, alpha=results[0].alpha
+        if image.pages > 1:
+            raise InputError("upscale the pages of a picture one by one, or with upscale_picture")
+        return [Planes(image.pixels, image.alpha)], lambda results: image.enlarged(
+            results[0].pixels, results[0].alpha
         )
     if isinstance(image, np.ndarray):
         flat = image.ndim == 2
@@ -117,6 +118,8 @@ def _open_pillow(image: Image) -> Opened:
     def close(results: list[Planes]) -> Image:
         grown = pillow.fromarray(np.ascontiguousarray(_join(results[0], flat=True)))
         grown.info.update(kept)
+        if "dpi" in kept:  # more pixels on the same print
+            grown.info["dpi"] = tuple(value * grown.width / image.width for value in kept["dpi"])
         return grown
 
     return [_split(np.asarray(usual))], close

@@ -1,7 +1,8 @@
 """Choosing tiles before anything runs: what fits into memory, and what isn't wasted time.
 
-Memory: the peak of a forward pass over the largest window (``_meter``), the window itself, and the
-float32 band in which a row of tiles is put together. ALLOCATOR covers what live tensors don't
+Memory: the peak of a forward pass over the largest window (``_meter``) or what is done with its
+result, whichever is more; the window itself, and the float32 band in which a row of tiles is put
+together. ALLOCATOR covers what live tensors don't
 show: blocks below 32 MiB that the C library keeps, or had kept before (measured on whole processes:
 0.95 to 1.4 times the live tensors; tests/inference/test_planning.py).
 
@@ -32,6 +33,7 @@ from hspan.inference.tiling import Grid
 
 LADDER = (2048, 1536, 1024, 768, 512, 384, 256, 192, 128, 96, 64, 48, 32, 16)
 PATIENCE = 2.0
+RESULTS = 8.0  # planes of a window's result and its copies, at most
 INSTANT = 3.0  # seconds that nobody minds
 ALLOCATOR = 1.2
 SHARE = 0.7  # of the free memory that a plan may count on: the rest belongs to other programs
@@ -61,6 +63,8 @@ class Plan:
 def describe(tile: int, tiles: int, because: str) -> str:
     """Say how an image is cut, as in "in 6 tiles of 256, because …"."""
     cut = "in one piece" if tiles == 1 else f"in {tiles} tiles of {tile}"
+    if tiles > 1 and not tile:  # pages or bands
+        cut = f"in {tiles} parts, each in one piece"
     return f"{cut}, {because}" if because else cut
 
 
@@ -77,6 +81,7 @@ def plan(
     planes: int = 3,
     passes: int = 1,
     speed: Speed | None = None,
+    budget: int | None = None,
 ) -> Plan:
     """Choose the tiles for one image.
 
@@ -92,6 +97,7 @@ def plan(
         planes: channels of the result, alpha included.
         passes: how often the network sees every window, one time after the other.
         speed: of the machine; None is what is expected of the network's device.
+        budget: bytes that may be used; None is SHARE of ``available_memory``.
 
     Raises:
         UsageError: ``tile`` is neither "auto" nor a number from 0.
@@ -118,7 +124,9 @@ def plan(
             raise UsageError(f"tile must be auto, 0 or a number of pixels, got {tile!r}")
         asked = predict(tile)
         return dataclasses.replace(asked, because="as asked")
-    return _choose([predict(size) for size in (0, *(n for n in LADDER if n < max(height, width)))])
+    shared = int(available * SHARE)
+    options = [predict(size) for size in (0, *(n for n in LADDER if n < max(height, width)))]
+    return _choose(options, shared if budget is None else min(budget, shared))
 
 
 def network_cost(model: nn.Module, precision: Precision = "fp32") -> Cost:
@@ -150,10 +158,9 @@ def _available(device: str) -> int:
     return available_memory(torch.device(device))
 
 
-def _choose(options: list[Plan]) -> Plan:
+def _choose(options: list[Plan], budget: int) -> Plan:
     """The largest tile that fits into memory and isn't a waste of time; the largest come first."""
     whole = options[0]
-    budget = int(whole.available_bytes * SHARE)
     fitting = [p for p in options if p.predicted_bytes <= budget]
     fitting = fitting or options[-1:]  # the smallest tile is the best that can be tried
     fastest = min(p.predicted_seconds for p in fitting)
@@ -163,28 +170,36 @@ def _choose(options: list[Plan]) -> Plan:
         return dataclasses.replace(chosen, why="whole image")
     larger = fitting[0]
     if chosen is larger:
-        needs, may = _size(whole.predicted_bytes), _size(budget)
+        needs, may = size_text(whole.predicted_bytes), size_text(budget)
         because = f"because the whole image needs about {needs} of memory and {may} may be used"
         return dataclasses.replace(chosen, why="memory", because=because)
     name = "the whole image" if larger is whole else f"tiles of {larger.tile}"
-    slow, fast = _duration(larger.predicted_seconds), _duration(chosen.predicted_seconds)
+    slow, fast = duration_text(larger.predicted_seconds), duration_text(chosen.predicted_seconds)
     because = f"because {name} would take about {slow} instead of {fast}"
     return dataclasses.replace(chosen, why="time", because=because)
 
 
-def _size(count: int) -> str:
+def size_text(count: int) -> str:
+    """A number of bytes in words: 12 MB, 3.4 GB."""
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
 
 
-def _duration(seconds: float) -> str:
-    return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+def duration_text(seconds: float) -> str:
+    """A time in words: 8.2 s, 75 s, 12 min, 3.4 h."""
+    if seconds < 120:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def _peak(cost: Cost, grid: Grid, scale: int, planes: int) -> int:
     pixels = grid.largest[0] * grid.largest[1]
-    # float32 planes: a window's result, weighed and cropped; the band of all tiles of a row; and
-    # the few rows that are being rounded.
+    plane = 4 * scale**2  # bytes of an SR plane in float32 per LR pixel
+    # All along: the window; the band of all tiles of a row, and its few rows that are rounded.
     band = max(span.last - span.first for span in grid.rows.spans) * grid.width
     rounding = min(PIECE, grid.height * scale) * grid.width / scale
-    results = 4 * planes * scale**2 * (3 * pixels + band + 3 * rounding)
-    return int(ALLOCATOR * cost.peak(pixels)) + 4 * 3 * pixels + int(results)
+    beside = 4 * 3 * pixels + plane * planes * (band + 3 * rounding)
+    # While the network looks at alpha, its result for the colours waits.
+    waiting = plane * (planes - 1) * pixels if planes in (2, 4) else 0
+    network = ALLOCATOR * cost.peak(pixels) + waiting
+    # Afterwards its result is checked for values that aren't finite, joined to alpha, and weighed.
+    return int(beside + max(network, plane * RESULTS * pixels))

@@ -1,4 +1,4 @@
-"""DRLN, densely residual Laplacian network (Anwar and Barnes, TPAMI 2020).
+"""DRLN, densely residual Laplacian network (Anwar and Barnes, TPAMI 2022).
 
 DenseResidualModule   three residual units of growing width, compression, Laplacian attention
 LaplacianAttention    channel attention through three dilated convolutions

@@ -124,7 +124,7 @@ MODELS: dict[str, ModelEntry] = {
         {"method": "lf", "channels": 122, "num_blocks": 8},
     ),
     "oisr-rk3": ModelEntry(OISRConfig, OISR, "ODE-inspired network, third-order Runge-Kutta", 2019),
-    "drln": ModelEntry(DRLNConfig, DRLN, "Densely residual Laplacian network", 2020),
+    "drln": ModelEntry(DRLNConfig, DRLN, "Densely residual Laplacian network", 2022),
     "han": ModelEntry(HANConfig, HAN, "Holistic attention network", 2020),
     "swinir": ModelEntry(SwinIRConfig, SwinIR, "Windowed transformer, classical SR", 2021),
     "swinir-light": ModelEntry(

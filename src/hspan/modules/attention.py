@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hspan.errors import UsageError
+from hspan.modules.padding import being_traced, crop_image
 from hspan.modules.weighting import Weighting, attend
 from hspan.ops import hspa_attention
 
@@ -44,18 +45,26 @@ class _NonLocal(nn.Module):
             N = ⌈H/patch⌉·⌈W/patch⌉.
         """
         height, width = x.shape[-2:]
-        bottom, right = -height % self.patch, -width % self.patch
-        if bottom or right:
+        rows, columns = self._grid(x)
+        bottom, right = rows * self.patch - height, columns * self.patch - width
+        if being_traced() or bottom or right:  # a program for any size has no "if"
             x = F.pad(x, (0, right, 0, bottom), mode="replicate")
         return (
-            self._flatten(self.query(x)),
-            self._flatten(self.key(x)),
-            self._flatten(self.value(x)),
+            self._flatten(self.query(x), rows, columns),
+            self._flatten(self.key(x), rows, columns),
+            self._flatten(self.value(x), rows, columns),
         )
 
-    def _flatten(self, x: Tensor) -> Tensor:
-        if self.patch > 1:
-            x = F.pixel_unshuffle(x, self.patch)
+    def _grid(self, x: Tensor) -> tuple[int, int]:
+        """How many patches stand in a column and in a row of x [B, C, H, W]."""
+        height, width = x.shape[-2:]
+        # Not -(-height // patch): the ONNX form of // rounds towards zero.
+        return (height + self.patch - 1) // self.patch, (width + self.patch - 1) // self.patch
+
+    def _flatten(self, x: Tensor, rows: int, columns: int) -> Tensor:
+        if self.patch > 1:  # F.pixel_unshuffle, in terms that don't divide sizes
+            grid = x.unflatten(3, (columns, self.patch)).unflatten(2, (rows, self.patch))
+            x = grid.permute(0, 1, 3, 5, 2, 4).flatten(1, 3)  # [B, C·patch², rows, columns]
         return x.flatten(2).transpose(1, 2)  # [B, N, C]
 
     def _add(self, x: Tensor, mixed: Tensor) -> Tensor:
@@ -65,10 +74,11 @@ class _NonLocal(nn.Module):
     def _image(self, x: Tensor, mixed: Tensor) -> Tensor:
         """Lay tokens [B, N, C·patch²] out as an image of the shape of x."""
         height, width = x.shape[-2:]
-        rows, columns = -(-height // self.patch), -(-width // self.patch)
+        rows, columns = self._grid(x)
         out = mixed.transpose(1, 2).unflatten(2, (rows, columns))
-        if self.patch > 1:
-            out = F.pixel_shuffle(out, self.patch)[..., :height, :width]
+        if self.patch > 1:  # F.pixel_shuffle, likewise
+            grid = out.unflatten(1, (-1, self.patch, self.patch)).permute(0, 1, 4, 2, 5, 3)
+            out = crop_image(grid.flatten(4, 5).flatten(2, 3), height, width)
         return out
 
 
@@ -110,7 +120,7 @@ class HSPA(_NonLocal):
         if self.topk == 0:
             return x
         query, key, value = self.tokens(x)
-        width = -(-x.shape[-1] // self.patch)
+        width = self._grid(x)[1]
         mixed = hspa_attention(query, key, value, topk=self.topk, width=width, backend=self.backend)
         return self._add(x, mixed)
 
@@ -159,7 +169,7 @@ class NLA(_NonLocal):
             drawn = self._draw(key.shape[0], key.shape[1]).to(key.device).unsqueeze(-1)
             key = key.gather(1, drawn.expand(-1, -1, key.shape[2]))
             value = value.gather(1, drawn.expand(-1, -1, value.shape[2]))
-        width = -(-x.shape[-1] // self.patch)
+        width = self._grid(x)[1]
         return self._add(x, attend(query, key, value, self.weighting, width=width))
 
     def _draw(self, batch: int, count: int) -> Tensor:

@@ -46,12 +46,12 @@ class _Resize(nn.Module):
 
     def _along(self, x: Tensor, dim: int) -> Tensor:
         size, up, down = x.shape[dim], len(self._phases), self._down
-        total = -(-size * up // down)
-        steps = -(-total // up)
+        total = (size * up + down - 1) // down
+        steps = (total + up - 1) // up
         start, stop = -self._before, (steps - 1) * down + self._after
         index = torch.arange(start, stop, device=x.device)
         if self._mirrored:  # ... 1 0 | 0 1 ... n-1 | n-1 ... has period 2n
-            index = index % (2 * size)
+            index = index % index.new_full((), 2 * size)  # a tensor: exporters know no other %
             index = torch.minimum(index, 2 * size - 1 - index)
         else:
             index = index.clamp(0, size - 1)

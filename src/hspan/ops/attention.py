@@ -99,12 +99,12 @@ def softmax_attention(
     # One head: [B, 1, N, C]; fused kernels want the head and one dtype, and no scaling (Eq. 7).
     q, k, v = (t.to(value.dtype).unsqueeze(1) for t in (query, key, value))
     channels, depth = query.shape[2], value.shape[2]
-    if value.device.type == "cpu" and channels != depth:
-        # The fused kernel for processors wants one width; without it, all N×M weights would be
-        # held. Zeros change neither the scores nor the channels that are returned.
+    if value.device.type == "cpu":
+        # The fused kernel for processors wants one width, and channels side by side in memory;
+        # without it, all N×M weights would be held. Zeros change neither the scores nor the
+        # channels that are returned.
         wide = max(channels, depth)
-        q, k = F.pad(q, (0, wide - channels)), F.pad(k, (0, wide - channels))
-        v = F.pad(v, (0, wide - depth))
+        q, k, v = (F.pad(t, (0, wide - t.shape[3])).contiguous() for t in (q, k, v))
     out = F.scaled_dot_product_attention(q, k, v, scale=1.0)
     return out[..., :depth].squeeze(1)
 

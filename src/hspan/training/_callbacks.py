@@ -70,6 +70,10 @@ class StopCallback(L.Callback):
         """Ask the trainer to stop."""
         seconds = cast(SRTrainingModule, pl_module).seconds
         late = self._max_seconds is not None and seconds >= self._max_seconds
+        if trainer.world_size > 1:  # whoever stops alone leaves the others waiting
+            decide = trainer.strategy.reduce_boolean_decision
+            late = decide(late, all=False)
+            self.interrupted = decide(self.interrupted, all=False)
         trainer.should_stop = trainer.should_stop or late or self.interrupted
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -181,9 +185,12 @@ class LogCallback(L.Callback):
         rows: list[list[str]] = []
         if self._path.exists():
             with self._path.open(newline="", encoding="utf-8") as file:
-                rows = [r for r in list(csv.reader(file))[1:] if int(r[0]) <= trainer.global_step]
-        with self._path.open("w", newline="", encoding="utf-8") as file:
+                whole = [r for r in list(csv.reader(file))[1:] if len(r) == len(COLUMNS)]
+            rows = [r for r in whole if int(r[0]) <= trainer.global_step]
+        unfinished = self._path.with_name(f"{self._path.name}.tmp")  # a kill must lose no row
+        with unfinished.open("w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows([list(COLUMNS), *rows])
+        os.replace(unfinished, self._path)
 
     def on_train_batch_end(
         self,

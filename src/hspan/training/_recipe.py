@@ -6,6 +6,7 @@ overrides alike, because a setting that is silently ignored is found out days la
 
 import difflib
 import json
+import math
 import sys
 import types
 from collections.abc import Mapping, Sequence
@@ -22,6 +23,8 @@ else:  # the same parser under its older name
     import tomli as tomllib  # pyright: ignore[reportMissingImports] (absent on newer versions)
 
 PRECISIONS = ("fp32", "bf16")
+_LARGEST_INTEGER = 2**53  # every one up to here is a float too
+_LARGEST_NETWORK = 2**16  # channels, blocks, ...: beyond, building it would never end
 Section = TypeVar("Section")
 
 
@@ -65,6 +68,7 @@ class DataSection:
         if self.kind not in ("BI", "BD"):
             raise UsageError(f"data.kind must be BI or BD, got {self.kind!r}")
         _positive(self, "data", "batch_size", "patch")
+        _at_most(self, "data", batch_size=2**20, patch=2**14)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +96,8 @@ class OptimizerSection:
         if self.name not in ("adam", "muon"):
             raise UsageError(f"optimizer.name must be adam or muon, got {self.name!r}")
         _positive(self, "optimizer", "lr", "matrix_lr", "eps")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise UsageError(f"optimizer.betas must be at least 0 and below 1, got {self.betas}")
         if self.clip < 0:
             raise UsageError(f"optimizer.clip must not be negative, got {self.clip}")
 
@@ -146,7 +152,8 @@ class TrainingSection:
         seed: chooses initial weights and patches.
         init_from: weights to start from, of another scale if need be; empty for none.
         accelerator: "auto", "cpu", "cuda" or "mps".
-        devices: how many of them.
+        devices: how many of them on each machine.
+        nodes: machines that the run is spread over (docs/clusters.md).
     """
 
     max_steps: int
@@ -159,10 +166,12 @@ class TrainingSection:
     init_from: str = ""
     accelerator: str = "auto"
     devices: int = 1
+    nodes: int = 1
 
     def __post_init__(self) -> None:
         """Check the ranges and the names."""
-        _positive(self, "training", "max_steps", "devices")
+        _positive(self, "training", "max_steps", "devices", "nodes")
+        _at_most(self, "training", devices=2**10, nodes=2**16)
         if self.precision not in PRECISIONS:
             raise UsageError(
                 f"training.precision must be {' or '.join(PRECISIONS)}, got {self.precision!r}"
@@ -293,7 +302,7 @@ def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         raise UsageError(_unknown("recipe", str(source), list_recipes()))
     try:
         tables = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise UsageError(f"the recipe {source} isn't valid TOML: {error}") from error
     return _build(name, _with_overrides(tables, overrides))
 
@@ -318,7 +327,7 @@ def _parse(text: str, hint: Any) -> Any:
     candidate = f"[{text}]" if get_origin(hint) is tuple and not text.startswith("[") else text
     try:
         value = tomllib.loads(f"value = {candidate}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (tomllib.TOMLDecodeError, RecursionError):
         return text
     # 5e4 is how one says 50000 in a shell.
     return int(value) if hint is int and isinstance(value, float) and value.is_integer() else value
@@ -346,7 +355,7 @@ def _build_section(section: str, cls: type[Section], table: Any) -> Section:
         if key in known:
             values[key] = _check(value, hints[key], f"{section}.{key}")
         elif "config" in hints:
-            further[key] = value
+            further[key] = _plain(value, f"{section}.{key}")
         else:
             raise UsageError(_unknown("key", f"{section}.{key}", [f"{section}.{k}" for k in known]))
     for f in fields(cast(Any, cls)):
@@ -366,11 +375,32 @@ def _check(value: Any, hint: Any, where: str) -> Any:
             each = zip(cast(list[Any], value), parts, strict=True)
             return tuple(_check(v, part, where) for v, part in each)
         raise UsageError(f"{where} must be {len(parts)} values, got {value!r}")
+    if type(value) is int and abs(value) > _LARGEST_INTEGER:
+        raise UsageError(f"{where} is absurdly large")
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if type(value) is not hint:
         raise UsageError(f"{where} must be of type {hint.__name__}, got {value!r}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UsageError(f"{where} must be a finite number, got {value}")
     return value
+
+
+def _plain(value: Any, where: str) -> Any:
+    """A setting of a network: what every one of them consists of, in sizes that can be."""
+    if isinstance(value, list):
+        return [_plain(item, where) for item in cast(list[Any], value)]
+    if type(value) not in (bool, int, float, str):
+        raise UsageError(f"{where} must be numbers, text or a list of them, got {value!r}")
+    if type(value) is int and abs(value) > _LARGEST_NETWORK:
+        raise UsageError(f"{where} must be at most {_LARGEST_NETWORK}, got {value}")
+    return _check(value, type(value), where)
+
+
+def _at_most(section: Any, table: str, **limits: int) -> None:
+    for name, limit in limits.items():
+        if getattr(section, name) > limit:
+            raise UsageError(f"{table}.{name} must be at most {limit}")
 
 
 def _positive(section: Any, table: str, *names: str) -> None:

@@ -2,6 +2,7 @@
 
 import logging
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -9,9 +10,10 @@ from typing import Any, Protocol, cast
 import lightning as L
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
+from torch import nn
 
 from hspan.data import ImageCache, build_cache
-from hspan.errors import InputError, UsageError
+from hspan.errors import HspanError, InputError, UsageError
 from hspan.models import create_model
 from hspan.training._callbacks import (
     CheckpointCallback,
@@ -84,6 +86,7 @@ def train(
     *,
     resume: str | Path | None = None,
     observer: Observer | None = None,
+    change: Callable[[nn.Module], object] | None = None,
 ) -> TrainingResult:
     """Train a network as a recipe says.
 
@@ -97,6 +100,8 @@ def train(
         resume: "auto" to continue from ``last.ckpt`` if there is one, or a checkpoint's path; None
             to start anew.
         observer: told about progress.
+        change: done to the fresh network before anything else, such as ``hspan.add_hspa``. The
+            recipe knows nothing of it: resume with the same.
 
     Raises:
         UsageError: the recipe lacks a folder or asks for an impossible network or device, the
@@ -111,13 +116,15 @@ def train(
     checkpoint = find_checkpoint(out, resume)
     with torch.random.fork_rng(devices=[]):  # the caller's random numbers stay theirs
         torch.manual_seed(recipe.training.seed)
-        network = create_model(recipe.model.name, scale=recipe.model.scale, **recipe.model.config)
+        network = _created(recipe)
+        if change is not None:
+            change(network)
     module = SRTrainingModule(network, recipe)
     if checkpoint is not None:
         changes = check_resumable(checkpoint, module)
         observer.note(f"continuing from {checkpoint}")
-        for change in changes:
-            observer.note(f"changed: {change}")
+        for sentence in changes:
+            observer.note(f"changed: {sentence}")
     elif recipe.training.init_from:
         observer.note(module.start_from(recipe.training.init_from))
     cache = build_cache(
@@ -161,6 +168,17 @@ def train(
     )
 
 
+def _created(recipe: Recipe) -> nn.Module:
+    section = recipe.model
+    try:
+        return create_model(section.name, scale=section.scale, **section.config)
+    except (RuntimeError, MemoryError, OverflowError) as error:
+        if isinstance(error, HspanError):
+            raise
+        reason = (str(error).splitlines() or ["out of memory"])[0]
+        raise UsageError(f"a network of these sizes can't be built: {reason}") from error
+
+
 def _note_images(cache: ImageCache, patch: int, observer: Observer) -> None:
     observer.note(f"{len(cache.images)} training images, cached in {cache.folder}")
     side = patch * cache.scale
@@ -194,6 +212,7 @@ def _trainer(
         return L.Trainer(
             accelerator=recipe.training.accelerator,
             devices=recipe.training.devices,
+            num_nodes=recipe.training.nodes,
             precision=cast(Any, _LIGHTNING_PRECISION[recipe.training.precision]),
             max_epochs=-1,
             max_steps=recipe.training.max_steps,

@@ -21,6 +21,7 @@ from safetensors import torch as safetensors_torch
 from torch import Tensor
 
 from hspan.errors import InputError, WeightsError
+from hspan.weights._bounds import check_archive, check_sizes
 from hspan.weights._matlab import MAGIC, MAGIC_HDF5, read_matlab
 
 # Where training programs put the weights inside a checkpoint, best first: averaged weights are
@@ -62,8 +63,12 @@ def read_checkpoint(path: Path) -> Checkpoint:
         raise WeightsError(
             f"{path} is a MATLAB file in the HDF5 format; save it again with the option -v7"
         )
-    content = read_matlab(path) if head == MAGIC else _read_pytorch(path)
-    return Checkpoint(_unwrapped(content, path))
+    if head == MAGIC:
+        return Checkpoint(_unwrapped(read_matlab(path), path))
+    check_archive(path)
+    tensors = _unwrapped(_read_pytorch(path), path)
+    check_sizes(tensors, path)
+    return Checkpoint(tensors)
 
 
 def read_metadata(path: Path) -> dict[str, str]:

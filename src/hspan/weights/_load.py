@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from hspan.errors import UsageError, WeightsError
 from hspan.hardware import choose_device
 from hspan.models import MODELS, create_model, network_entry, repeat_changes
+from hspan.weights._bounds import bounded_by
 from hspan.weights._container import Checkpoint, read_checkpoint
 from hspan.weights._hash import content_hash
 from hspan.weights._shipped import ShippedWeight, shipped_weights
@@ -63,7 +64,7 @@ def load_model(
             _agree(source, "network", source, name)
             options = config if scale is None else {"scale": scale, **config}
             return create_model(source, **options).eval().to(target)
-        shipped = _shipped(source, scale)
+        shipped = shipped_weight(source, scale)
         if shipped is not None:
             source = shipped.path
     path = Path(source)
@@ -71,7 +72,7 @@ def load_model(
     return network.eval().to(target)
 
 
-def _shipped(source: str, scale: int | None) -> ShippedWeight | None:
+def shipped_weight(source: str, scale: int | None) -> ShippedWeight | None:
     """The shipped weight of that name; None if the source must be a path."""
     available = shipped_weights()
     if source in available:
@@ -125,7 +126,8 @@ def _filled(
         stored = {**stored, "scale": scale}
     _agree(source, "scale", stored.get("scale"), scale)
     try:
-        network = create_model(stored_name, **{**stored, **config})
+        with bounded_by(tensors, source):
+            network = create_model(stored_name, **{**stored, **config})
     except UsageError as error:
         if config or scale is not None or stored_name == name:
             raise
@@ -152,7 +154,7 @@ def _published_name(names: tuple[str, ...], stored: Mapping[str, Any]) -> str:
 def _stored(header: Mapping[str, str], key: str, source: str) -> dict[str, Any]:
     try:
         content = json.loads(header.get(key, ""))
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         content = None
     if not isinstance(content, dict):
         what = "configuration" if key == "hspan.config" else "record of changes"
