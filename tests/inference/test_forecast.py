@@ -33,7 +33,7 @@ def test_memory_decides_tile_and_streaming(local, tmp_path, monkeypatch):
     source = save(tmp_path / "a.png", 1500, 1500)
     free = forecast_file(Upscaler(local(2, 4)), source, tmp_path / "b.png")
     assert (free.plan.tiles, free.streamed) == (1, False)
-    for room in (260, 180):
+    for room in (180, 150):
         limit = held + room * 10**6
         tight = forecast_file(Upscaler(local(2, 4), max_memory=limit), source, tmp_path / "b.png")
         assert tight.plan.tiles > 1

@@ -133,10 +133,13 @@ def _parts(
     row, columns = grid.rows.spans[i], grid.columns.spans
     high = (row.last - row.first) * scale
     shapes = [(source.channels, high, (c.last - c.first) * scale) for c in columns]
-    kept = checkpoint.tiles(i, shapes) if checkpoint else []
-    yield from enumerate(kept)
+    done = 0
+    for part in checkpoint.tiles(i, shapes) if checkpoint else ():
+        yield done, part
+        done += 1
+        del part
     weights = grid.rows.weights(i, scale)[:, None]
-    for j, column in list(enumerate(columns))[len(kept) :]:
+    for j, column in list(enumerate(columns))[done:]:
         begin = time.perf_counter()
         window = _read(source, row, column)
         release(source.pixels, source.alpha)

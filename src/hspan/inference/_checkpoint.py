@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 import os
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -86,26 +86,26 @@ class Checkpoint:
             old.unlink(missing_ok=True)
         self._kept = 0
 
-    def tiles(self, row: int, shapes: list[tuple[int, ...]]) -> list[Tensor]:
-        """The results that are kept of a row's first tiles.
+    def tiles(self, row: int, shapes: list[tuple[int, ...]]) -> Iterator[Tensor]:
+        """The results that are kept of a row's first tiles, one at a time.
 
         Args:
             row: its number.
             shapes: of all its tiles' results.
         """
-        found: list[Tensor] = []
+        self._kept = 0
         with suppress(FileNotFoundError), self._tiles(row).open("r+b") as file:
             end = 0
             for shape in shapes:
-                data = file.read(4 * int(np.prod(shape)))
-                check = file.read(4)
-                if len(check) < 4 or zlib.crc32(data) != int.from_bytes(check, "little"):
+                data = bytearray(4 * int(np.prod(shape)))
+                whole = file.readinto(data) == len(data)
+                if not whole or file.read(4) != zlib.crc32(data).to_bytes(4, "little"):
                     break
                 end = file.tell()
-                found.append(torch.frombuffer(bytearray(data), dtype=torch.float32).view(shape))
+                self._kept += 1
+                yield torch.frombuffer(data, dtype=torch.float32).view(shape)
+                del data
             file.truncate(end)
-        self._kept = len(found)
-        return found
 
     def keep_tile(self, row: int, index: int, part: Tensor, seconds: float) -> None:
         """Keep a tile's result, if it took long and all before it in its row are kept."""
