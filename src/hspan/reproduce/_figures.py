@@ -92,3 +92,15 @@ def light_grid(axes: Axes) -> None:
     """Thin lines behind the data."""
     axes.grid(visible=True, which="major", linewidth=0.3, color="#cccccc")
     axes.set_axisbelow(True)
+
+
+def log_scale(axes: Axes) -> None:
+    """A logarithmic x axis with plain numbers at 1, 2 and 5 of every decade, or at 1 of many."""
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+    axes.set_xscale("log")
+    low, high = axes.get_xlim()
+    steps = (1.0, 2.0, 5.0) if high < 200 * low else (1.0,)
+    axes.xaxis.set_major_locator(LogLocator(subs=steps))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())

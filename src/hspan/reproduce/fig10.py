@@ -12,7 +12,7 @@ from hspan.evaluation.bench_models import ModelResult, ModelSettings, bench_mode
 from hspan.reproduce._benchmarks import find_dataset
 from hspan.reproduce._blocks import Cell, Picture, Table, Text, cells, count, number
 from hspan.reproduce._contestants import find_contestants
-from hspan.reproduce._figures import BLUE, RED, drawing, light_grid, save_picture
+from hspan.reproduce._figures import BLUE, RED, drawing, light_grid, log_scale, save_picture
 from hspan.reproduce._job import Job
 from hspan.reproduce._labels import place_labels
 from hspan.reproduce._report import Report
@@ -140,7 +140,7 @@ def _draw(job: Job, points: Sequence[Point], s: Settings) -> Picture:
             if p.source == "published":
                 style["markerfacecolor"] = "white"
             axes.plot(milliseconds, psnr, "*" if ours else "o", ms=8 if ours else 4.5, **style)
-        axes.set_xscale("log")
+        log_scale(axes)
         axes.margins(0.12)
         axes.set_xlabel(f"time of a {s.size[0]}×{s.size[1]} LR image (ms)")
         axes.set_ylabel(f"PSNR, {s.dataset} ×{s.scale} (dB)")

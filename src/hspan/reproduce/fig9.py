@@ -16,7 +16,7 @@ from hspan.models import list_models
 from hspan.reproduce._benchmarks import Dataset, find_dataset
 from hspan.reproduce._blocks import Cell, Picture, Table, Text, cells, count, number
 from hspan.reproduce._contestants import find_contestants
-from hspan.reproduce._figures import BLUE, RED, drawing, light_grid, save_picture
+from hspan.reproduce._figures import BLUE, RED, drawing, light_grid, log_scale, save_picture
 from hspan.reproduce._job import Job
 from hspan.reproduce._labels import place_labels
 from hspan.reproduce._report import Report, described
@@ -133,7 +133,7 @@ def _draw(job: Job, panels: Sequence[tuple[int, str, list[Point]]]) -> Picture:
                 )
             sizes = [point.parameters for point in points]
             if max(sizes) > 20 * min(sizes):
-                axes.set_xscale("log")
+                log_scale(axes)
             axes.margins(0.14)
             axes.set_xlabel("parameters (millions)")
             axes.set_ylabel(f"PSNR, {name} ×{scale} (dB)")
