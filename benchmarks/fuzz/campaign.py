@@ -26,15 +26,27 @@ from collections.abc import Callable
 from pathlib import Path
 
 import atheris
-import lightning as lightning  # what isn't fuzzed is loaded before the instrumentation
 
-with atheris.instrument_imports(include=["hspan", "tomllib"], enable_loader_override=False):
+INSTRUMENTED = {
+    "images": ["hspan.imaging"],
+    "checkpoints": ["hspan.weights"],
+    "recipes": ["hspan.training._recipe", "tomllib"],
+}
+
+if len(sys.argv) < 3 or sys.argv[1] not in INSTRUMENTED:
+    raise SystemExit(__doc__)
+if sys.argv[1] != "images":  # what isn't fuzzed is loaded before the instrumentation, which is slow
+    import lightning as lightning
+
+    from hspan.models import create_model as create_model
+
+with atheris.instrument_imports(include=INSTRUMENTED[sys.argv[1]], enable_loader_override=False):
     from hspan.errors import HspanError
     from hspan.imaging import probe_image, read_image
-    from hspan.training import load_recipe
-    from hspan.weights import load_model
 
-from seeds import make_seeds
+    if sys.argv[1] != "images":
+        from hspan.training import load_recipe
+        from hspan.weights import load_model
 
 MEGAPIXEL = 2**20
 
@@ -133,9 +145,9 @@ def main() -> None:
     warnings.simplefilter("ignore")
     go_on = "--go-on" in sys.argv
     words = [word for word in sys.argv[1:] if word != "--go-on"]
-    if len(words) < 2 or words[0] not in TARGETS:
-        raise SystemExit(__doc__)
     corpus = Path(words[1])
+    from seeds import make_seeds  # needs everything, after the instrumentation
+
     seeds = corpus / "inputs"
     seeds.mkdir(parents=True, exist_ok=True)
     make_seeds(words[0], seeds)

@@ -3,6 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from hspan.errors import InputError
 from hspan.imaging import (
     IMAGE_SUFFIXES,
     WRITABLE_SUFFIXES,
@@ -10,7 +11,9 @@ from hspan.imaging import (
     Picture,
     best_suffix,
     images_in,
+    probe_image,
 )
+from hspan.imaging._formats import recognise
 
 RGB = ImageInfo(width=40, height=30, channels=3, dtype=np.dtype(np.uint8), pages=1, format="JPEG")
 
@@ -49,6 +52,17 @@ def test_best_suffix_of_a_picture():
 
 def test_what_can_be_written_can_be_read():
     assert WRITABLE_SUFFIXES < IMAGE_SUFFIXES
+
+
+def test_the_beginning_of_anything_is_looked_at_without_harm(tmp_path):
+    """Fuzzing: what looks like a bitmap and ends before its header does."""
+    whole = b"BMR\0\0\0\0\0\0\0" + b">I\0\0" + b"\x28\0"
+    for end in range(len(whole)):
+        assert recognise(whole[:end]) in (None, "BMP")
+        (tmp_path / "a.bmp").write_bytes(whole[:end])
+        with pytest.raises(InputError):
+            probe_image(tmp_path / "a.bmp")
+    assert recognise(whole) == "BMP"
 
 
 def test_images_of_a_folder(tmp_path):
