@@ -18,6 +18,9 @@ from hspan.weights import shipped_weights  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 
+# spandrel opens a .pt as TorchScript before anything else.
+pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.load.*:DeprecationWarning")
+
 _SPEC = importlib.util.spec_from_file_location(
     "official", ROOT / "tests" / "weights" / "official" / "test_hspan.py"
 )

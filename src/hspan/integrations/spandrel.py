@@ -129,12 +129,14 @@ def _light_config(tensors: Tensors) -> dict[str, Any]:
     channels = tensors["head.weight"].shape[0]
     attending = _numbers(tensors, _LIGHT_KEY.pattern)
     query = tensors[f"body.{attending[0]}.query.0.weight"]
+    blocks = len(_numbers(tensors, r"body\.(\d+)\.conv1\.weight"))
+    # Before the n-th attention stand as many parts as its number says, n of which are attentions.
+    after = tuple(place - n for n, place in enumerate(attending))
     return {
         "scale": math.isqrt(tensors["tail.weight"].shape[0] // 3),
         "channels": channels,
-        "num_blocks": len(_numbers(tensors, r"body\.(\d+)\.conv1\.weight")),
-        # Before the n-th attention stand its number's worth of parts, n of which are attentions.
-        "attention_after": tuple(place - n for n, place in enumerate(attending)),
+        "num_blocks": blocks,
+        "attention_after": None if after == (blocks // 2,) else after,
         "reduction": channels // query.shape[0],
     }
 
