@@ -4,18 +4,16 @@ A recipe has six tables, one dataclass each. Keys that don't exist are errors, i
 overrides alike, because a setting that is silently ignored is found out days later.
 """
 
-import difflib
 import json
-import math
 import sys
-import types
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, cast, get_origin, get_type_hints
 
 from hspan.errors import UsageError
+from hspan.training._recipe_checks import at_most, check, plain, positive, unknown
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -23,8 +21,6 @@ else:  # the same parser under its older name
     import tomli as tomllib  # pyright: ignore[reportMissingImports] (absent on newer versions)
 
 PRECISIONS = ("fp32", "bf16")
-_LARGEST_INTEGER = 2**53  # every one up to here is a float too
-_LARGEST_NETWORK = 2**16  # channels, blocks, ...: beyond, building it would never end
 Section = TypeVar("Section")
 
 
@@ -67,8 +63,8 @@ class DataSection:
         """Check what can be checked without touching files."""
         if self.kind not in ("BI", "BD"):
             raise UsageError(f"data.kind must be BI or BD, got {self.kind!r}")
-        _positive(self, "data", "batch_size", "patch")
-        _at_most(self, "data", batch_size=2**20, patch=2**14)
+        positive(self, "data", "batch_size", "patch")
+        at_most(self, "data", batch_size=2**20, patch=2**14)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +91,7 @@ class OptimizerSection:
         """Check the ranges."""
         if self.name not in ("adam", "muon"):
             raise UsageError(f"optimizer.name must be adam or muon, got {self.name!r}")
-        _positive(self, "optimizer", "lr", "matrix_lr", "eps")
+        positive(self, "optimizer", "lr", "matrix_lr", "eps")
         if not all(0 <= beta < 1 for beta in self.betas):
             raise UsageError(f"optimizer.betas must be at least 0 and below 1, got {self.betas}")
         if self.clip < 0:
@@ -170,8 +166,8 @@ class TrainingSection:
 
     def __post_init__(self) -> None:
         """Check the ranges and the names."""
-        _positive(self, "training", "max_steps", "devices", "nodes")
-        _at_most(self, "training", devices=2**10, nodes=2**16)
+        positive(self, "training", "max_steps", "devices", "nodes")
+        at_most(self, "training", devices=2**10, nodes=2**16)
         if self.precision not in PRECISIONS:
             raise UsageError(
                 f"training.precision must be {' or '.join(PRECISIONS)}, got {self.precision!r}"
@@ -218,7 +214,7 @@ class LoggingSection:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        _positive(self, "logging", "log_every", "validate_every", "save_every", "save_minutes")
+        positive(self, "logging", "log_every", "validate_every", "save_every", "save_minutes")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -299,7 +295,7 @@ def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         name = str(source)
         text = (files("hspan.recipes") / f"{name}.toml").read_text(encoding="utf-8")
     else:
-        raise UsageError(_unknown("recipe", str(source), list_recipes()))
+        raise UsageError(unknown("recipe", str(source), list_recipes()))
     try:
         tables = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
@@ -314,7 +310,7 @@ def _with_overrides(tables: dict[str, Any], overrides: Sequence[str]) -> dict[st
         if not (equals and dot and name):
             raise UsageError(f"{word!r} is no setting; write section.key=value")
         if section not in _SECTIONS:
-            raise UsageError(_unknown("section", section, _SECTIONS))
+            raise UsageError(unknown("section", section, _SECTIONS))
         hints = get_type_hints(_SECTIONS[section])
         tables.setdefault(section, {})[name] = _parse(text, hints.get(name))
     return tables
@@ -336,7 +332,7 @@ def _parse(text: str, hint: Any) -> Any:
 def _build(name: str, tables: Mapping[str, Any]) -> Recipe:
     for section in tables:
         if section not in _SECTIONS:
-            raise UsageError(_unknown("section", section, _SECTIONS))
+            raise UsageError(unknown("section", section, _SECTIONS))
     built = {
         section: _build_section(section, cls, tables.get(section, {}))
         for section, cls in _SECTIONS.items()
@@ -353,63 +349,12 @@ def _build_section(section: str, cls: type[Section], table: Any) -> Section:
     further: dict[str, Any] = {}
     for key, value in cast(dict[str, Any], table).items():
         if key in known:
-            values[key] = _check(value, hints[key], f"{section}.{key}")
+            values[key] = check(value, hints[key], f"{section}.{key}")
         elif "config" in hints:
-            further[key] = _plain(value, f"{section}.{key}")
+            further[key] = plain(value, f"{section}.{key}")
         else:
-            raise UsageError(_unknown("key", f"{section}.{key}", [f"{section}.{k}" for k in known]))
+            raise UsageError(unknown("key", f"{section}.{key}", [f"{section}.{k}" for k in known]))
     for f in fields(cast(Any, cls)):
         if f.name not in values and f.default is MISSING and f.default_factory is MISSING:
             raise UsageError(f"{section}.{f.name} is missing")
     return cls(**values, **({"config": further} if "config" in hints else {}))
-
-
-def _check(value: Any, hint: Any, where: str) -> Any:
-    """Return the value in the wanted type, or say what is wanted."""
-    if get_origin(hint) in (Union, types.UnionType):
-        wanted = next(option for option in get_args(hint) if option is not type(None))
-        return None if value is None else _check(value, wanted, where)
-    if get_origin(hint) is tuple:
-        parts = get_args(hint)
-        if isinstance(value, list) and len(cast(list[Any], value)) == len(parts):
-            each = zip(cast(list[Any], value), parts, strict=True)
-            return tuple(_check(v, part, where) for v, part in each)
-        raise UsageError(f"{where} must be {len(parts)} values, got {value!r}")
-    if type(value) is int and abs(value) > _LARGEST_INTEGER:
-        raise UsageError(f"{where} is absurdly large")
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if type(value) is not hint:
-        raise UsageError(f"{where} must be of type {hint.__name__}, got {value!r}")
-    if isinstance(value, float) and not math.isfinite(value):
-        raise UsageError(f"{where} must be a finite number, got {value}")
-    return value
-
-
-def _plain(value: Any, where: str) -> Any:
-    """A setting of a network: what every one of them consists of, in sizes that can be."""
-    if isinstance(value, list):
-        return [_plain(item, where) for item in cast(list[Any], value)]
-    if type(value) not in (bool, int, float, str):
-        raise UsageError(f"{where} must be numbers, text or a list of them, got {value!r}")
-    if type(value) is int and abs(value) > _LARGEST_NETWORK:
-        raise UsageError(f"{where} must be at most {_LARGEST_NETWORK}, got {value}")
-    return _check(value, type(value), where)
-
-
-def _at_most(section: Any, table: str, **limits: int) -> None:
-    for name, limit in limits.items():
-        if getattr(section, name) > limit:
-            raise UsageError(f"{table}.{name} must be at most {limit}")
-
-
-def _positive(section: Any, table: str, *names: str) -> None:
-    for name in names:
-        if getattr(section, name) <= 0:
-            raise UsageError(f"{table}.{name} must be above 0, got {getattr(section, name)}")
-
-
-def _unknown(what: str, name: str, valid: Sequence[str] | Mapping[str, Any]) -> str:
-    close = difflib.get_close_matches(name, list(valid), n=3, cutoff=0.4)
-    hint = f"did you mean {' or '.join(close)}?" if close else f"choose from {', '.join(valid)}"
-    return f"unknown {what} {name!r}; {hint}"
