@@ -48,7 +48,49 @@ class Recipe:
     precision: Literal["float32", "bf16"] = "float32"
 
 
-RECIPES = {name: Recipe() for name in list_models()}
+# Small networks, most of which correct an enlarged image, and then those that have to learn what
+# enlarging is: the wider and deeper they are, the lower is the rate that they bear.
+_SMALL = Recipe()
+_EDSR = Recipe(batch=4, precision="bf16")
+_DEEP = Recipe(rate=5e-4, batch=4, window=12, precision="bf16")
+_WIDE = Recipe(rate=3e-4, batch=4, window=12, precision="bf16")
+RECIPES = {
+    "spmsr": _SMALL,
+    "srcnn": _SMALL,
+    "fsrcnn": _SMALL,
+    "lapsrn": _SMALL,
+    "hspan-light": _SMALL,
+    "vdsr": Recipe(rate=3e-4, batch=4),
+    "srmd": Recipe(rate=5e-4, batch=4),
+    "srmdnf": Recipe(rate=5e-4, batch=4),
+    "memnet": Recipe(rate=2e-4, batch=2, window=12),
+    "memnet-shared": Recipe(rate=2e-4, batch=2, window=12),
+    "ircnn": Recipe(batch=2, window=12),
+    "swinir-light": Recipe(rate=1e-3, batch=4, precision="bf16"),
+    "edsr-baseline": _EDSR,
+    "oisr-rk2-s": _EDSR,
+    "oisr-lf-s": _EDSR,
+    "oisr-rk2-m": _DEEP,
+    "oisr-lf-m": _DEEP,
+    "dbpn": _DEEP,
+    "dbpn-ll": _DEEP,
+    "dbpn-res-mr64-3": _DEEP,
+    "rnan": _DEEP,
+    "swinir": Recipe(rate=5e-4, batch=2, precision="bf16"),
+    "rcan": _DEEP,
+    "san": _DEEP,
+    "han": _DEEP,
+    "drln": _DEEP,
+    "rdn": _WIDE,
+    "hspan-s": _WIDE,
+    "hspan": _WIDE,
+    "edsr": _WIDE,
+    "enlcn": _WIDE,
+    "oisr-rk3": _WIDE,
+    "nlsn": _WIDE,
+    "csnln": _WIDE,
+    "ignn": _WIDE,
+}
 
 
 @dataclass(frozen=True)

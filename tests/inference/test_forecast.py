@@ -46,7 +46,9 @@ def test_too_little_memory_is_refused_in_one_sentence(nearest, tmp_path):
     network = nearest()
     upscaler = Upscaler(network, max_memory=10**6)
     source = save(tmp_path / "a.png")
-    with pytest.raises(InputError, match=r"a\.png needs about \d+ MB of memory .* 1 MB allowed"):
+    with pytest.raises(
+        InputError, match=r"a\.png needs about [\d.]+ [MG]B of memory .* 1 MB allowed"
+    ):
         upscale_file(upscaler, Job(source, tmp_path / "b.png"))
     assert not (tmp_path / "b.png").exists()
     assert (1, 3, 40, 50) not in network.seen
