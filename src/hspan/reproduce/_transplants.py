@@ -149,16 +149,20 @@ def _draw(job: Job, pairs: Sequence[Pair], words: tuple[str, str]) -> Picture:
     with drawing(2.6) as figure:
         grid = figure.subplots(1, len(pairs), squeeze=False)[0]
         for axes, pair in zip(grid, pairs, strict=True):
-            for group, colour, label in (
-                (pair.before, BLUE, words[0]),
-                (pair.after, RED, words[1]),
+            groups = pair.before, pair.after
+            sizes = [group[0].parameters / 1000 for group in groups]
+            same = sizes[0] == sizes[1]
+            places = [0.0, 1.0] if same else sizes  # side by side where nothing is added
+            means = [fmean([each.best for each in group]) for group in groups]
+            axes.plot(places, means, "-", color=GREY, linewidth=0.7, zorder=0)
+            for group, place, mean, colour, label in zip(
+                groups, places, means, (BLUE, RED), words, strict=True
             ):
                 scores = [each.best for each in group]
-                size = group[0].parameters / 1000
-                axes.plot([size] * len(scores), scores, "o", ms=3, color=colour, alpha=0.6)
+                axes.plot([place] * len(scores), scores, "o", ms=3, color=colour, alpha=0.6)
                 axes.errorbar(
-                    size,
-                    fmean(scores),
+                    place,
+                    mean,
                     yerr=spread(scores) or 0.0,
                     fmt="s",
                     ms=5,
@@ -166,16 +170,14 @@ def _draw(job: Job, pairs: Sequence[Pair], words: tuple[str, str]) -> Picture:
                     color=colour,
                     label=label,
                 )
-            means = [fmean([each.best for each in g]) for g in (pair.before, pair.after)]
-            sizes = [g[0].parameters / 1000 for g in (pair.before, pair.after)]
-            axes.plot(sizes, means, "-", color=GREY, linewidth=0.7, zorder=0)
             said = pair.published.gain if pair.published else None
             known = f"published {said:+.2f} dB" if said is not None else "published in the figure"
             axes.set_title(f"{pair.network}: {fmean(pair.gains):+.2f} dB\n({known})")
             axes.set_xlabel("parameters (thousands)")
             axes.margins(x=0.35, y=0.15)
-            if sizes[0] == sizes[1]:
-                axes.set_xticks([sizes[0]], [f"{sizes[0]:.4g}"])
+            if same:
+                axes.set_xticks(places, words)
+                axes.set_xlabel(f"{pair.before[0].parameters:,} parameters, with either")
             light_grid(axes)
         grid[0].set_ylabel("PSNR (dB)")
         handles, labels = grid[0].get_legend_handles_labels()
