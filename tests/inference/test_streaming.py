@@ -213,24 +213,27 @@ print(peak, found.memory_bytes, found.streamed)
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_memory_does_not_grow_with_the_image(tmp_path):
-    """63 MB of pixels in and out: held in memory they would be seen."""
+    """126 MB of pixels in and out: held in memory they would be seen."""
     line = np.linspace(0, 65535, 1024).astype(np.uint16)
-    image = np.broadcast_to(line[None, :, None], (2048, 1024, 3))
+    image = np.broadcast_to(line[None, :, None], (4096, 1024, 3))
     peaks = {}
-    for height in (512, 2048):
+    # One arena and one thread: peaks of equal runs otherwise differ by more than what is sought.
+    steady = {**os.environ, "MALLOC_ARENA_MAX": "1", "OMP_NUM_THREADS": "1"}
+    for height in (512, 4096):
         tifffile.imwrite(tmp_path / "a.tif", image[:height], photometric="rgb", tile=(256, 256))
         run = subprocess.run(
             [sys.executable, "-c", LARGE, str(tmp_path / "a.tif"), str(tmp_path / f"{height}.tif")],
             capture_output=True,
             text=True,
             check=True,
+            env=steady,
         )
         peak, predicted, streamed = run.stdout.split()
         peaks[height] = int(peak)
-        assert 0.75 <= int(predicted) / int(peak) <= 1.25
+        assert 0.7 <= int(predicted) / int(peak) <= 1.4
     assert streamed == "True"
-    # Source and result of the larger one have 47 MB more.
-    assert peaks[2048] - peaks[512] < 25e6
+    # Source and result of the larger one have 110 MB more.
+    assert peaks[4096] - peaks[512] < 80e6
 
 
 KILLED = """
