@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
+from hspan.errors import UsageError
 from hspan.evaluation._published import PublishedGain, published_gains
 from hspan.reproduce._benchmarks import find_dataset
 from hspan.reproduce._blocks import Cell, Picture, Table, Text, cells, count, number
@@ -62,6 +63,8 @@ def transplant(job: Job, change: str, title: str, words: tuple[str, str], what: 
         what: the change in words.
     """
     s = job.settings(Settings)
+    if not s.networks:
+        raise UsageError(f"{job.name} needs at least one network")
     trainer = Trainer(job, s.recipe, s.validation, s.crop)
     published = {gain.network: gain for gain in published_gains(change)}
     pairs: list[Pair] = []

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from hspan.errors import HspanError, InputError
+from hspan.errors import HspanError, InputError, UsageError
 from hspan.evaluation import published_row
 from hspan.evaluation.bench_models import ModelResult, ModelSettings, bench_models
 from hspan.reproduce._benchmarks import find_dataset
@@ -57,6 +57,8 @@ class Point:
 def run(job: Job) -> Report:
     """Time the networks in turn, look up or measure their PSNR."""
     s = job.settings(Settings)
+    if len(s.size) != 2:
+        raise UsageError(f"size must be height and width, got {list(s.size)}")
     settings = ModelSettings(
         models=s.models,
         scale=s.scale,

@@ -81,6 +81,8 @@ class Point:
 def run(job: Job) -> Report:
     """Score and time every k."""
     s = job.settings(Settings)
+    if not (s.topk and s.datasets and s.repetitions > 0):
+        raise UsageError("fig6 needs at least one k, one data set and one repetition")
     network = load_model(s.model, scale=s.scale, device="cpu").eval()
     blocks = [module for module in network.modules() if isinstance(module, HSPA)]
     if not blocks:

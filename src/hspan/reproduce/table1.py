@@ -40,8 +40,8 @@ class Settings:
 def run(job: Job) -> Report:
     """Train every variant with every seed and compare."""
     s = job.settings(Settings)
-    if not s.seeds:
-        raise UsageError("table1 needs at least one seed")
+    if not s.variants:
+        raise UsageError("table1 needs at least one variant")
     published = published_ablation()
     trainer = Trainer(job, s.recipe, s.validation, s.crop)
     runs = {
