@@ -13,7 +13,7 @@ from hspan.errors import UsageError
 from hspan.reproduce._attention import AttentionMap, attention_maps
 from hspan.reproduce._attention import as_json as maps_json
 from hspan.reproduce._benchmarks import find_dataset
-from hspan.reproduce._blocks import Cell, Picture, Table, Text, cells, count, number
+from hspan.reproduce._blocks import Cell, Picture, Table, Text, cells, count, number, plural
 from hspan.reproduce._figures import BLUE, GREY, RED, drawing, light_grid, save_picture
 from hspan.reproduce._images import lr_window, position
 from hspan.reproduce._job import Job
@@ -71,7 +71,7 @@ def run(job: Job) -> Report:
         settings=s,
         blocks=(
             Text(
-                f"HSPAN with {setting_sentence(s.recipe)}. {len(s.seeds)} seeds, "
+                f"HSPAN with {setting_sentence(s.recipe)}. {plural(len(s.seeds), 'seed')}, "
                 f"{first.images:,} training images. {crop_sentence(s.validation, s.crop)}."
             ),
             _draw_curves(job, runs, s.validation),

@@ -24,7 +24,7 @@ from hspan.models import registry_name
 from hspan.modules import HSPA
 from hspan.reproduce._attention import support_sizes
 from hspan.reproduce._benchmarks import Dataset, find_dataset
-from hspan.reproduce._blocks import Cell, Picture, Table, Text, cells, number
+from hspan.reproduce._blocks import Cell, Picture, Table, Text, cells, number, plural
 from hspan.reproduce._contestants import Contestant
 from hspan.reproduce._figures import BLUE, GREY, RED, drawing, light_grid, save_picture
 from hspan.reproduce._job import Job
@@ -201,7 +201,7 @@ def _finding(
         f"The exact support is {sizes.mean():.1f} on average and {int(sizes.max())} at "
         f"most, of {tokens:,} features on average. The authors' program is exact, whatever its k. "
         f"Time is of one image of {s.timed} on average, in float32 on "
-        f"{describe_machine()['processor']}, {torch.get_num_threads()} threads."
+        f"{describe_machine()['processor']}, {plural(torch.get_num_threads(), 'thread')}."
     )
 
 
