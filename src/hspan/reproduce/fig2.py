@@ -141,5 +141,5 @@ def _draw_maps(
             job.folder,
             "fig2_maps",
             "Attention of the marked pixel in every layer, first seed; each map from black (zero) "
-            "to bright (its largest weight).",
+            "to bright (its largest weight), so that even weights are bright all over.",
         )

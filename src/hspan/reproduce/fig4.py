@@ -110,5 +110,5 @@ def _draw(
             job.folder,
             f"fig4_{i}",
             f"Fig. 4, pixel {i}: attention of the marked pixel; each map from black (zero) to "
-            "bright (its largest weight).",
+            "bright (its largest weight), so that even weights are bright all over.",
         )
