@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -32,6 +33,10 @@ from hspan.reproduce._report import Report, described
 from hspan.reproduce._scores import score
 from hspan.weights import load_model, weights_hash
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_LEAST_RANGE = 0.02  # dB on the axis
 _PUBLISHED_PEAK = 128  # where the published curve has its maximum (Section IV-C2)
 
 
@@ -228,6 +233,7 @@ def _draw(job: Job, points: Sequence[Point], s: Settings) -> Picture:
         if str(_PUBLISHED_PEAK) in labels:
             place = labels.index(str(_PUBLISHED_PEAK))
             left.axvline(place, color=GREY, linestyle="--", linewidth=0.8, label="published peak")
+        _widen(left)
         left.set_ylabel(f"PSNR ×{s.scale} (dB)")
         left.legend(loc="lower right", frameon=True, edgecolor="none", framealpha=1)
         times = [point.milliseconds for point in points]
@@ -247,3 +253,11 @@ def _draw(job: Job, points: Sequence[Point], s: Settings) -> Picture:
             "Fig. 6: PSNR and time of one trained network against k. Hollow: exact, without any "
             "truncation; dotted: its PSNR.",
         )
+
+
+def _widen(axes: Axes) -> None:
+    """Show a curve that hardly rises as one that hardly rises."""
+    low, high = axes.get_ylim()
+    missing = _LEAST_RANGE - (high - low)
+    if missing > 0:
+        axes.set_ylim(low - missing / 2, high + missing / 2)
