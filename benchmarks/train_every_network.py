@@ -54,8 +54,8 @@ class Recipe:
 
 
 # Networks that are small or correct an enlarged image get there with Adam. The others have to
-# learn what enlarging is, for which 200 steps of Adam are few, and of Muon enough. From 20 million
-# parameters on Muon's products of matrices would take most of the time, and Adam gets there, too.
+# learn what enlarging is, for which 200 steps of Adam are few, and of Muon enough. With about 200
+# channels Muon's products of matrices would take most of the time, and Adam gets there, too.
 _SMALL = Recipe()
 _ENLARGED = Recipe(rate=5e-4, batch=4)
 _DEEP = Recipe(matrix_rate=1e-2, batch=4, window=12, precision="bf16")
@@ -72,8 +72,6 @@ RECIPES = {
     "srmdnf": _ENLARGED,
     "swinir-light": _WINDOWED,
     "swinir": replace(_WINDOWED, batch=2),
-    "rdn": _LARGE,
-    "drln": _LARGE,
     "hspan-s": _LARGE,
     "hspan": _LARGE,
     "edsr": _LARGE,
