@@ -177,8 +177,8 @@ print((status("VmHWM") - before) / cost.peak(size * size))
 def test_prediction_is_what_a_process_takes(precision, size):
     """Within 15 %, on noise: the hardest input for the attention's memory.
 
-    Here the allocator gives everything back at once. Usually it keeps some, now more, now less: that
-    is what ``ALLOCATOR`` leaves room for.
+    Here the allocator gives everything back at once. Usually it keeps some, now more, now less:
+    that is what ``ALLOCATOR`` leaves room for.
     """
     run = subprocess.run(
         [sys.executable, "-c", MEASURE, precision, str(size)],
