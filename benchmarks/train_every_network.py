@@ -53,9 +53,9 @@ class Recipe:
     precision: Literal["float32", "bf16"] = "float32"
 
 
-# Networks that are small or correct an enlarged image get there with Adam. The others have to
-# learn what enlarging is, for which 200 steps of Adam are few, and of Muon enough. With about 200
-# channels Muon's products of matrices would take most of the time, and Adam gets there, too.
+# Small networks, and shallow ones that correct an enlarged image, get there with Adam. Most others
+# have to learn what enlarging is, for which 200 steps of Adam are few, and of Muon enough. With
+# about 200 channels Muon's products of matrices would take most of the time; Adam gets there, too.
 _SMALL = Recipe()
 _ENLARGED = Recipe(rate=5e-4, batch=4)
 _DEEP = Recipe(matrix_rate=1e-2, batch=4, window=12, precision="bf16")
