@@ -1,6 +1,6 @@
 """A folder with broken files among good ones: what becomes of each, and how fast.
 
-    python benchmarks/batch.py [--images 1000] [--side 64] [--out FILE.json]
+    python benchmarks/batch.py [--images 1000] [--side 128] [--out FILE.json]
 
 makes a folder of small images, 17 of them broken in different ways, and upscales it as the command
 does. Beside it, the network's own time: the same images, read beforehand, and nothing written. Both
@@ -162,7 +162,7 @@ def _try(upscaler: Upscaler, picture: object) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=1000)
-    parser.add_argument("--side", type=int, default=64)
+    parser.add_argument("--side", type=int, default=128)
     parser.add_argument("-m", "--model", default="hspan-light")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()

@@ -96,6 +96,7 @@ class Variant:
         matrix_lr: of Muon.
         batch: patches per step.
         patch: side of an LR patch.
+        candidates: windows drawn for each patch, of which the most detailed one is taken.
     """
 
     build: Callable[[], nn.Module]
@@ -104,6 +105,7 @@ class Variant:
     matrix_lr: float = 0.01
     batch: int = 8
     patch: int = 48
+    candidates: int = 1
 
 
 def plain(**config) -> HSPANLight:
@@ -130,6 +132,8 @@ DESIGNS: dict[str, Variant] = {
         lambda: exchanged(plain(channels=32, num_blocks=10), lambda: WideBlock(32, 3))
     ),
     "48x14, HSPA, patch 4": Variant(light),
+    "48x14, HSPA, patch 4, best of 2 windows": Variant(light, candidates=2),
+    "48x14, HSPA, patch 4, best of 4 windows": Variant(light, candidates=4),
     "48x14, HSPA, patch 4, reduction 6": Variant(lambda: light(reduction=6)),
     "48x14, HSPA, patch 4, residual 1": Variant(lambda: light(residual_scale=1.0)),
     "48x14, 2 HSPA, patch 4": Variant(lambda: light(attention_after=(5, 10))),
@@ -159,7 +163,13 @@ def train(name: str, args: argparse.Namespace, validation) -> dict:
         model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(args.ema)
     )
     cache = build_cache(args.data, 2)
-    data = PatchSampler(cache, batch_size=variant.batch, patch=variant.patch, seed=args.seed)
+    data = PatchSampler(
+        cache,
+        batch_size=variant.batch,
+        patch=variant.patch,
+        seed=args.seed,
+        candidates=variant.candidates,
+    )
     if variant.optimizer == "adam":
         optimizer = torch.optim.Adam(model.parameters(), lr=variant.lr)
     else:

@@ -1,18 +1,20 @@
 """Whether every network trains: 200 steps on small crops, beside bicubic enlargement.
 
     python benchmarks/train_every_network.py --data DIR [NAME...] [--pattern 'bsd200_*'] [--again]
+    python benchmarks/train_every_network.py --table
 
 Published sizes at ×2, cheapest first. Every fifth image of DIR gives one crop of 24×24 LR pixels
-that is held out, the others four. Each step takes a batch of random windows of the latter; Adam on
-the L1 loss, gradients clipped, the rate rising at first and falling to zero. The L1 loss on
+that is held out, the others four. Each step takes a batch of random windows of the latter; Adam or
+Muon on the L1 loss, gradients clipped, the rate rising at first and falling to zero. The L1 loss on
 held-out crops before and after, and bicubic's, go to benchmarks/results after each network; what is
-there already isn't repeated unless ``--again`` says so.
+there already isn't repeated unless ``--again`` says so. ``--table`` prints them as Markdown.
 """
 
 import argparse
 import json
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,7 +26,7 @@ from torch.nn import functional as F
 from hspan.evaluation import model_costs
 from hspan.imaging import crop_to_multiple, degrade, read_image
 from hspan.models import SPMSR, create_model, list_models
-from hspan.training import fit_spmsr
+from hspan.training import Muon, fit_spmsr
 
 ROOT = Path(__file__).parents[1]
 SCALE, CROP, HELD_OUT = 2, 24, 5
@@ -37,59 +39,46 @@ class Recipe:
 
     Attributes:
         rate: Adam's, at its highest.
+        matrix_rate: Muon's for matrices, at its highest, beside Adam for vectors; None is Adam for
+            everything.
         batch: windows per step.
         window: side of the LR windows, in pixels.
         precision: float32, or bf16 as training recipes have it, which takes half the time.
     """
 
     rate: float = 1e-3
+    matrix_rate: float | None = None
     batch: int = 8
     window: int = 16
     precision: Literal["float32", "bf16"] = "float32"
 
 
-# Small networks, most of which correct an enlarged image, and then those that have to learn what
-# enlarging is: the wider and deeper they are, the lower is the rate that they bear.
+# Small networks, and shallow ones that correct an enlarged image, get there with Adam. Most others
+# have to learn what enlarging is, for which 200 steps of Adam are few, and of Muon enough. With
+# about 200 channels Muon's products of matrices would take most of the time; Adam gets there, too.
 _SMALL = Recipe()
-_EDSR = Recipe(batch=4, precision="bf16")
-_DEEP = Recipe(rate=5e-4, batch=4, window=12, precision="bf16")
-_WIDE = Recipe(rate=3e-4, batch=4, window=12, precision="bf16")
+_ENLARGED = Recipe(rate=5e-4, batch=4)
+_DEEP = Recipe(matrix_rate=1e-2, batch=4, window=12, precision="bf16")
+_WINDOWED = replace(_DEEP, window=16)  # whose attention sees 8×8 positions at a time
+_LARGE = Recipe(rate=3e-4, batch=4, window=12, precision="bf16")
 RECIPES = {
     "spmsr": _SMALL,
     "srcnn": _SMALL,
     "fsrcnn": _SMALL,
     "lapsrn": _SMALL,
     "hspan-light": _SMALL,
-    "vdsr": Recipe(rate=3e-4, batch=4),
-    "srmd": Recipe(rate=5e-4, batch=4),
-    "srmdnf": Recipe(rate=5e-4, batch=4),
-    "memnet": Recipe(rate=2e-4, batch=2, window=12),
-    "memnet-shared": Recipe(rate=2e-4, batch=2, window=12),
-    "ircnn": Recipe(batch=2, window=12),
-    "swinir-light": Recipe(rate=1e-3, batch=4, precision="bf16"),
-    "edsr-baseline": _EDSR,
-    "oisr-rk2-s": _EDSR,
-    "oisr-lf-s": _EDSR,
-    "oisr-rk2-m": _DEEP,
-    "oisr-lf-m": _DEEP,
-    "dbpn": _DEEP,
-    "dbpn-ll": _DEEP,
-    "dbpn-res-mr64-3": _DEEP,
-    "rnan": _DEEP,
-    "swinir": Recipe(rate=5e-4, batch=2, precision="bf16"),
-    "rcan": _DEEP,
-    "san": _DEEP,
-    "han": _DEEP,
-    "drln": _DEEP,
-    "rdn": _WIDE,
-    "hspan-s": _WIDE,
-    "hspan": _WIDE,
-    "edsr": _WIDE,
-    "enlcn": _WIDE,
-    "oisr-rk3": _WIDE,
-    "nlsn": _WIDE,
-    "csnln": _WIDE,
-    "ignn": _WIDE,
+    "vdsr": replace(_ENLARGED, rate=3e-4),
+    "srmd": _ENLARGED,
+    "srmdnf": _ENLARGED,
+    "swinir-light": _WINDOWED,
+    "swinir": replace(_WINDOWED, batch=2),
+    "hspan-s": _LARGE,
+    "hspan": _LARGE,
+    "edsr": _LARGE,
+    "enlcn": _LARGE,
+    "oisr-rk3": _LARGE,
+    "nlsn": _LARGE,
+    "ignn": _LARGE,
 }
 
 
@@ -143,21 +132,26 @@ def train(name: str, recipe: Recipe, crops: Crops, held_out: Crops) -> dict[str,
     before, start = held_out.loss(network), time.process_time()
     if isinstance(network, SPMSR):  # its dictionaries aren't learnt by gradients
         fit_spmsr(network, crops.lr, crops.hr, samples=15_000, steps=0)
-    parameters = [p for p in network.parameters() if p.requires_grad]
-    adam = torch.optim.Adam(parameters, lr=recipe.rate)
+    named = [(key, p) for key, p in network.named_parameters() if p.requires_grad]
+    parameters = [p for _, p in named]
+    optimizer: torch.optim.Optimizer = torch.optim.Adam(parameters, lr=recipe.rate)
+    if recipe.matrix_rate is not None:
+        optimizer = Muon(named, lr=recipe.rate, matrix_lr=recipe.matrix_rate)
+    highest = [group["lr"] for group in optimizer.param_groups]
     generator = torch.Generator().manual_seed(0)
     network.train()
     for step in range(STEPS):
         factor = min((step + 1) / WARMUP, (STEPS - step) / (STEPS - WARMUP))
-        adam.param_groups[0]["lr"] = recipe.rate * factor
+        for group, rate in zip(optimizer.param_groups, highest, strict=True):
+            group["lr"] = rate * factor
         lr, hr = crops.draw(recipe, generator)
         with torch.autocast("cpu", torch.bfloat16, enabled=recipe.precision == "bf16"):
             sr = network(lr)
         loss = F.l1_loss(sr.float(), hr)
-        adam.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(parameters, 1.0)
-        adam.step()
+        optimizer.step()
     seconds = time.process_time() - start
     return {
         **asdict(recipe),
@@ -167,24 +161,53 @@ def train(name: str, recipe: Recipe, crops: Crops, held_out: Crops) -> dict[str,
     }
 
 
+def table(report: dict[str, Any]) -> str:
+    """A row per network, cheapest first; bold where the loss is below bicubic's."""
+    rows = ["| network | L1 loss before | after 200 steps | optimizer | windows | precision |"]
+    rows += ["|---|---|---|---|---|---|", f"| bicubic | {report['bicubic']:.4f} | – | – | – | – |"]
+    for name in by_cost(report["networks"]):
+        r = report["networks"][name]
+        after = f"{r['after']:.4f}"
+        if r["after"] < report["bicubic"]:
+            after = f"**{after}**"
+        rate = f"Adam {r['rate']:g}"
+        if r["matrix_rate"] is not None:
+            rate = f"Muon {r['matrix_rate']:g}, {rate}"
+        windows = f"{r['batch']} of {r['window']}×{r['window']}"
+        rows.append(
+            f"| `{name}` | {r['before']:.4f} | {after} | {rate} | {windows} | {r['precision']} |"
+        )
+    return "\n".join(rows)
+
+
+def by_cost(names: Iterable[str]) -> list[str]:
+    return sorted(names, key=lambda name: model_costs(name)[SCALE].patch_multiply_adds)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", default=list_models())
-    parser.add_argument("--data", type=Path, required=True, help="HR images")
+    parser.add_argument("--data", type=Path, help="HR images")
     parser.add_argument("--pattern", default="*", help="of their names")
     parser.add_argument("--again", action="store_true", help="train what has a result, too")
+    parser.add_argument("--table", action="store_true", help="print the results; train nothing")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument(
         "--json", type=Path, default=ROOT / "benchmarks/results/train_every_network.json"
     )
     arguments = parser.parse_args()
+    report: dict[str, Any] = {"networks": {}}
+    if arguments.json.exists():
+        report = json.loads(arguments.json.read_text(encoding="utf-8"))
+    if arguments.table:
+        print(table(report))
+        return
+    if arguments.data is None:
+        parser.error("--data DIR is needed")
     torch.set_num_threads(arguments.threads)
     files = sorted(arguments.data.glob(arguments.pattern))
     crops = cut([file for i, file in enumerate(files) if i % HELD_OUT], 4)
     held_out = cut(files[::HELD_OUT], 1)
-    report: dict[str, Any] = {"networks": {}}
-    if arguments.json.exists():
-        report = json.loads(arguments.json.read_text(encoding="utf-8"))
     report |= {
         "data": arguments.pattern,
         "scale": SCALE,
@@ -193,11 +216,10 @@ def main() -> None:
         "held_out": len(held_out.lr),
         "bicubic": held_out.loss(create_model("bicubic", scale=SCALE)),
     }
-    trained = [name for name in arguments.names if name != "bicubic"]
-    for name in sorted(trained, key=lambda name: model_costs(name)[SCALE].patch_multiply_adds):
+    for name in by_cost(name for name in arguments.names if name != "bicubic"):
         if name in report["networks"] and not arguments.again:
             continue
-        result = train(name, RECIPES[name], crops, held_out)
+        result = train(name, RECIPES.get(name, _DEEP), crops, held_out)
         report["networks"][name] = result
         print(f"{name}: {result}, bicubic {report['bicubic']:.5f}", flush=True)
         arguments.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")

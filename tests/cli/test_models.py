@@ -60,6 +60,7 @@ def test_table_lists_networks_and_shipped_weights(capsys, shipped):
     assert status == 0
     for words in ("hspan-light", "32.29 M", "33.95 M", "33.62 M"):
         assert words in captured.out
+    assert "…" not in captured.out  # nothing is cut in 80 columns
     megabytes = (_shipped.FOLDER / "2x_hspan.safetensors").stat().st_size / 1e6
     for words in ("2x_hspan", "×2", "BI", "Set5 37.65", "0.9591", f"{megabytes:.2f} MB"):
         assert words in captured.out

@@ -11,7 +11,7 @@ from PIL import Image
 from torch.nn import functional as F
 
 from hspan.data import PatchSampler, build_cache
-from hspan.data._sampler import turn
+from hspan.data._sampler import detail, turn
 from hspan.errors import InputError, UsageError
 
 
@@ -73,6 +73,39 @@ def test_devices_share_a_batch(cache):
     ]
     for i in range(2):
         assert torch.equal(torch.cat([share[i] for share in shares]), whole[i])
+
+
+def test_the_most_detailed_of_some_windows(tmp_path):
+    """One half of the image is flat, the other noise: of four windows, most often one meets it."""
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    noise[:, :32] = 128
+    Image.fromarray(noise).save(tmp_path / "a.png")
+    cache = build_cache(tmp_path, 2, cache_folder=tmp_path / "cache")
+
+    def detailed(candidates):
+        sampler = PatchSampler(cache, batch_size=400, patch=4, candidates=candidates)
+        return np.mean([detail(hr.numpy()) > 0 for hr in sampler.batch(0)[1].permute(0, 2, 3, 1)])
+
+    share = 36 / 57  # columns from 25 to 56 of 57 reach into the noise
+    for candidates in (1, 4):
+        expected = 1 - (1 - share) ** candidates
+        assert abs(detailed(candidates) - expected) < 0.1
+    lr, hr = PatchSampler(cache, batch_size=6, patch=8, candidates=3).batch(2)
+    parts = [
+        PatchSampler(cache, batch_size=6, patch=8, candidates=3, rank=r, world_size=2).batch(2)
+        for r in range(2)
+    ]
+    assert torch.equal(torch.cat([part[0] for part in parts]), lr)
+    assert torch.equal(torch.cat([part[1] for part in parts]), hr)
+
+
+def test_detail():
+    ramp = np.arange(100, dtype=np.uint8).reshape(10, 10, 1).repeat(3, axis=2)
+    assert detail(ramp) == 0
+    ramp[5, 5, 1] += 8
+    # One pixel counts twice in the middle, and once on either side: (16 + 8 + 8) / 80, both ways.
+    assert detail(ramp) == pytest.approx(2 * 32 / 80)
+    assert detail(ramp[:2, :2]) == 0
 
 
 def test_eight_symmetries():

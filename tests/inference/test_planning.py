@@ -1,4 +1,5 @@
 import itertools
+import os
 import subprocess
 import sys
 
@@ -149,7 +150,7 @@ def test_a_named_tile_is_kept(light):
 
 MEASURE = """
 import sys, torch
-from hspan.inference.planning import ALLOCATOR, in_precision, network_cost
+from hspan.inference.planning import in_precision, network_cost
 from hspan.models import create_model
 
 def status(field):
@@ -167,18 +168,23 @@ with torch.inference_mode():
     run(image[..., :16, :16])  # code that is loaded once belongs to no image
     before = status("VmRSS")
     run(image)
-print((status("VmHWM") - before) / (ALLOCATOR * cost.peak(size * size)))
+print((status("VmHWM") - before) / cost.peak(size * size))
 """
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize(("precision", "size"), [("fp32", 144), ("bf16", 224), ("bf16", 352)])
 def test_prediction_is_what_a_process_takes(precision, size):
-    """Within 25 %, on noise: the hardest input for the attention's memory."""
+    """Within 15 %, on noise: the hardest input for the attention's memory.
+
+    Here the allocator gives everything back at once. Usually it keeps some, now more, now less:
+    that is what ``ALLOCATOR`` leaves room for.
+    """
     run = subprocess.run(
         [sys.executable, "-c", MEASURE, precision, str(size)],
         capture_output=True,
         text=True,
         check=True,
+        env={**os.environ, "MALLOC_MMAP_THRESHOLD_": "131072"},
     )
-    assert 0.75 <= float(run.stdout) <= 1.25
+    assert 0.85 <= float(run.stdout) <= 1.15

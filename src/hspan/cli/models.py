@@ -126,7 +126,7 @@ def _print_costs(networks: list[dict[str, Any]], console: Console) -> None:
 def _print_scores(
     networks: list[dict[str, Any]], weights: list[ShippedWeight], console: Console
 ) -> None:
-    columns = [f"{'/'.join(_SETS)}\n×{scale}" for scale in (2, 3, 4)]
+    columns = [f"PSNR\n×{scale}" for scale in (2, 3, 4)]
     table = _table("network", "field", *columns, "here")
     for network in networks:
         fields = [str(field) for field in network["receptive_field"].values()]
@@ -142,7 +142,7 @@ def _print_scores(
         "mult-adds: for one SR image of 1280×720 pixels; attention over N positions counts as N×N, "
         "however little of that is computed",
         "field: receptive field, columns of LR pixels that an SR pixel depends on, at ×2 ×3 ×4",
-        f"{'/'.join(_SETS)}: PSNR in dB as published, Table II of HSPAN's paper",
+        f"PSNR: {'/'.join(_SETS)} in dB as published, Table II of HSPAN's paper",
         "here: scales whose weights come with the package",
     ):
         console.print(line, markup=False, soft_wrap=True)

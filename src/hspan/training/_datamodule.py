@@ -76,6 +76,7 @@ class PatchDataModule(L.LightningDataModule):
             seed=self.recipe.training.seed,
             rank=trainer.global_rank,
             world_size=trainer.world_size,
+            candidates=self.recipe.data.candidates,
         )
         self.batches = Batches(
             sampler,

@@ -102,6 +102,7 @@ class SRTrainingModule(L.LightningModule):
             batch_size=_STATISTICS * data.batch_size,
             patch=data.patch,
             seed=self.recipe.training.seed,
+            candidates=data.candidates,
         )
         lr, hr = (part.float() / 255 for part in sampler.batch(0))
         fit_spmsr(self.network, lr, hr, steps=0, seed=self.recipe.training.seed)

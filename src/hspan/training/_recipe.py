@@ -49,6 +49,7 @@ class DataSection:
         kind: degradation, "BI" or "BD".
         batch_size: patches per step, over all devices.
         patch: side of an LR patch, in pixels.
+        candidates: windows drawn for each patch, of which the most detailed one is taken.
         cache: folder of decoded images; empty for the user's cache folder.
     """
 
@@ -57,14 +58,15 @@ class DataSection:
     kind: str = "BI"
     batch_size: int = 16  # Section IV-A
     patch: int = 48  # Section IV-A
+    candidates: int = 1
     cache: str = ""
 
     def __post_init__(self) -> None:
         """Check what can be checked without touching files."""
         if self.kind not in ("BI", "BD"):
             raise UsageError(f"data.kind must be BI or BD, got {self.kind!r}")
-        positive(self, "data", "batch_size", "patch")
-        at_most(self, "data", batch_size=2**20, patch=2**14)
+        positive(self, "data", "batch_size", "patch", "candidates")
+        at_most(self, "data", batch_size=2**20, patch=2**14, candidates=2**6)
 
 
 @dataclass(frozen=True, kw_only=True)

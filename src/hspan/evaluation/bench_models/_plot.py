@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from hspan.errors import InputError
 from hspan.evaluation._published import published_row
 from hspan.evaluation.bench_attention._plot import check_plot, without_date
+from hspan.evaluation.bench_models._labels import label_points
 from hspan.evaluation.bench_models._report import ModelCase, ModelResult, ModelsReport
 
 if TYPE_CHECKING:
@@ -50,17 +51,19 @@ def plot_models(report: ModelsReport, paths: Sequence[Path]) -> None:
         "svg.hashsalt": "hspan",
     }
     with rc_context(style):
-        figure = Figure(figsize=(7.2, 3.6), layout="constrained")
-        left, right = figure.subplots(1, 2)
-        _draw(left, sizes, "parameters (millions)", f"published PSNR, Manga109 ×{case.scale} (dB)")
-        _draw(right, times, "time (ms)", f"published PSNR, Set5 ×{case.scale} (dB)")
-        right.set_xscale("log")
+        figure = Figure(figsize=(7.2, 7.6), layout="constrained")
+        upper, lower = figure.subplots(2, 1)
+        _draw(upper, sizes, "parameters (millions)", f"published PSNR, Manga109 ×{case.scale} (dB)")
+        _draw(lower, times, "time (ms)", f"published PSNR, Set5 ×{case.scale} (dB)")
+        lower.set_xscale("log")
         threads = report.machine["threads"]
         figure.suptitle(
             f"{case.height}×{case.width} LR pixels, {report.settings['precision']}, "
             f"{report.machine['processor']}, {threads} {'thread' if threads == 1 else 'threads'}",
             fontsize=8,
         )
+        label_points(upper, sizes, font_size=7)
+        label_points(lower, times, font_size=7)
         for path in paths:
             try:
                 figure.savefig(path, dpi=200, metadata=without_date(path))
@@ -86,7 +89,6 @@ def _draw(axes: Axes, points: list[tuple[str, float, float]], x: str, y: str) ->
     for name, value, psnr in points:
         colour, mark, size = ("#D55E00", "*", 9) if name in _OURS else ("#0072B2", "o", 5)
         axes.plot(value, psnr, mark, color=colour, markersize=size)
-        axes.annotate(name, (value, psnr), xytext=(4, 3), textcoords="offset points", fontsize=7)
     axes.set_xlabel(x)
     axes.set_ylabel(y)
     axes.grid(visible=True, which="major", linewidth=0.3)

@@ -1,0 +1,79 @@
+"""Names beside points, none over another or over a point."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import product
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.transforms import Bbox
+
+_DISTANCES = (5, 11, 18, 26, 36, 48)  # from a point to its name, in points: nearest first
+_SIDES = ((1, 0), (1, 1), (-1, 0), (-1, 1), (0, 1), (1, -1), (-1, -1), (0, -1))
+_MARK = 5.0  # points that a mark takes
+_ACROSS = {1: "left", 0: "center", -1: "right"}
+_UP = {1: "bottom", 0: "center", -1: "top"}
+
+
+def label_points(
+    axes: Axes, points: Sequence[tuple[str, float, float]], *, font_size: float
+) -> None:
+    """Write names where there is room, with a thin line where that isn't next to the point.
+
+    Call this when everything else has its place: limits, scales and titles.
+
+    Args:
+        axes: of the points, which are drawn already.
+        points: name, x and y of each.
+        font_size: in points.
+    """
+    from matplotlib.transforms import Bbox
+
+    figure: Any = axes.figure  # a figure, not a part of one
+    figure.draw_without_rendering()
+    pixels = figure.dpi / 72  # of a point
+    inside = axes.get_window_extent()
+    places = [axes.transData.transform((x, y)) for _, x, y in points]
+    half = _MARK * pixels / 2
+    taken = [Bbox.from_extents(x - half, y - half, x + half, y + half) for x, y in places]
+    for (name, x, y), (left, bottom) in zip(points, places, strict=True):
+        text = axes.annotate(name, (x, y), fontsize=font_size)
+        size = text.get_window_extent()
+        text.remove()
+        choices = [
+            (side, distance, _box(left, bottom, size, side, distance * pixels))
+            for distance, side in product(_DISTANCES, _SIDES)
+        ]
+        free = (
+            choice
+            for choice in choices
+            if _within(choice[2], inside) and not any(choice[2].overlaps(box) for box in taken)
+        )
+        (across, up), distance, box = next(free, choices[0])
+        taken.append(box)
+        line = {"arrowstyle": "-", "linewidth": 0.4, "color": "0.5", "shrinkA": 0, "shrinkB": 2}
+        axes.annotate(
+            name,
+            (x, y),
+            xytext=(across * distance, up * distance),
+            textcoords="offset points",
+            fontsize=font_size,
+            horizontalalignment=_ACROSS[across],
+            verticalalignment=_UP[up],
+            arrowprops=line if distance > _DISTANCES[0] else None,
+        ).set_in_layout(False)
+
+
+def _box(x: float, y: float, size: Bbox, side: tuple[int, int], distance: float) -> Bbox:
+    """Where a name of some size is, in pixels, that lies to one side of a point."""
+    from matplotlib.transforms import Bbox
+
+    left = x + side[0] * distance + (side[0] - 1) / 2 * size.width
+    bottom = y + side[1] * distance + (side[1] - 1) / 2 * size.height
+    return Bbox.from_bounds(left, bottom, size.width, size.height)
+
+
+def _within(box: Bbox, outer: Bbox) -> bool:
+    return outer.x0 <= box.x0 and box.x1 <= outer.x1 and outer.y0 <= box.y0 and box.y1 <= outer.y1
