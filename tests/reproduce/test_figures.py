@@ -92,6 +92,8 @@ def test_fig10(make_job):
     assert points["vdsr"]["milliseconds"] > 0
     with pytest.raises(InputError, match="give more seconds"):
         reproduce(make_job("fig10", *words, "seconds=1e-9"))
+    with pytest.raises(InputError, match="none has a PSNR on Set5 ×4"):
+        reproduce(make_job("fig10", "models=['edsr-baseline']", "size=[8, 8]", data=None))
 
 
 def test_images_by_path(make_job, benchmarks):

@@ -17,4 +17,5 @@ def test_order():
     assert "while the published order is b < a" in order_sentence(clear, ["b", "a"])
     unsure = {"a": [1.0, 1.1, 1.2], "b": [2.0, 1.0, 2.2]}
     assert "don't stand clear of their spread for a and b" in order_sentence(unsure, ["a", "b"])
+    assert order_sentence(clear, ["a"]) == order_sentence(clear, []) == ""  # nothing to compare
     assert "One seed says nothing" in order_sentence({"a": [1.0], "b": [2.0]}, ["a", "b"])

@@ -121,3 +121,39 @@ def test_transplants(make_job, tiny, name, networks, added):
         assert after - before == extra
         assert each["with"] != each["without"]
     assert "not clear of the seeds' spread" in (job.folder / "report.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "override", "message"),
+    [
+        ("fig1", "seeds=[]", "at least one seed"),
+        ("fig1", "sides=[1, 4]", "sides must be at least one number, of 2 or more"),
+        ("fig1", "chance_ranks=[2]", "count from 1"),
+        ("fig1", "draws=0", "at least one draw"),
+        ("fig2", "pixel=[3]", "column and row"),
+        ("fig2", "variants={}", "at least one variant"),
+        ("fig4", "layers=[]", "one layer"),
+        ("fig6", "topk=[]", "at least one k"),
+        ("fig7", "networks={}", "at least one network"),
+        ("fig8", "seeds=[]", "at least one seed"),
+        ("fig10", "size=[24]", "height and width"),
+        ("table1", "variants={}", "at least one variant"),
+    ],
+)
+def test_settings_that_leave_nothing_to_do(make_job, name, override, message):
+    with pytest.raises(UsageError, match=message):
+        reproduce(make_job(name, override))
+
+
+def test_variants_of_ones_own(make_job, tiny):
+    own = ('variants={linear={attention="none"}, sparse={attention="hspa", topk=8}}',)
+    job = make_job("table1", *tiny, *SMALL, *own, seeds=(0,))
+    reproduce(job)
+    assert content(job)["results"]["sparse"]["published"] is None
+    assert "Measured order" not in (job.folder / "report.md").read_text()
+
+
+def test_a_window_beyond_the_image(make_job, tiny):
+    for window in ("window=[1, 2, 3]", "window=[-1, 0, 4, 4]", "window=[0, 0, 0, 4]"):
+        with pytest.raises(UsageError, match="left, top, width and height"):
+            reproduce(make_job("fig2", *tiny, *SMALL, window, "pixel=[1, 1]", seeds=(0,)))

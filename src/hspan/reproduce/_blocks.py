@@ -76,6 +76,11 @@ def count(value: int | None) -> Cell:
     return Cell("–") if value is None else Cell(f"{value:,}", value)
 
 
+def plural(value: int, word: str) -> str:
+    """``1 seed``, ``3 seeds``."""
+    return f"{value:,} {word}" if value == 1 else f"{value:,} {word}s"
+
+
 def cells(*items: str | Cell) -> tuple[Cell, ...]:
     """A row of words and cells."""
     return tuple(Cell(item) if isinstance(item, str) else item for item in items)

@@ -40,6 +40,7 @@ _STYLE: Any = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.linewidth": 0.6,
+    "axes.formatter.useoffset": False,  # 37.625, not 0.005 and a number in the corner
     "lines.linewidth": 1.2,
     "legend.frameon": False,
     "svg.hashsalt": "hspan",

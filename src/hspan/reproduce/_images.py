@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from hspan.data import ImagePair, find_pairs, load_pair
-from hspan.errors import InputError
+from hspan.errors import InputError, UsageError
 from hspan.reproduce._benchmarks import find_dataset
 from hspan.reproduce._job import Job
 
@@ -55,7 +55,10 @@ def lr_window(job: Job, name: str, scale: int, window: Sequence[int]) -> np.ndar
 
     Raises:
         InputError: no such image, or the window reaches beyond it.
+        UsageError: the window isn't four numbers, from 0 and of 1 pixel at least.
     """
+    if window and (len(window) != 4 or min(window) < 0 or min(window[2:]) < 1):
+        raise UsageError(f"window must be left, top, width and height, got {list(window)}")
     _, lr = load_pair(find_image(job, name, scale), scale)
     if window:
         left, top, width, height = window
@@ -63,3 +66,14 @@ def lr_window(job: Job, name: str, scale: int, window: Sequence[int]) -> np.ndar
             raise InputError(f"{name}: the window {list(window)} reaches beyond {lr.shape[:2]}")
         lr = lr[top : top + height, left : left + width]
     return np.ascontiguousarray(lr)
+
+
+def position(pixel: Sequence[int]) -> tuple[int, int]:
+    """Column and row, checked to be two.
+
+    Raises:
+        UsageError: there are more or fewer.
+    """
+    if len(pixel) != 2:
+        raise UsageError(f"a pixel is its column and row, got {list(pixel)}")
+    return pixel[0], pixel[1]

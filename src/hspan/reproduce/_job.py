@@ -56,14 +56,18 @@ class Job:
         """The settings for this budget, with overrides and seeds.
 
         Raises:
-            UsageError: as ``load_settings``, or seeds for an experiment that draws nothing.
+            UsageError: as ``load_settings``, seeds for an experiment that draws nothing, or none
+                for one that does.
         """
         words = list(self.overrides)
         if self.seeds is not None:
             if "seeds" not in cls.__dataclass_fields__:  # pyright: ignore[reportAttributeAccessIssue]
                 raise UsageError(f"{self.name} draws nothing at random; leave the seeds out")
             words.append(f"seeds={list(self.seeds)}")
-        return load_settings(cls, self.name, self.budget, words, self.settings_file)
+        found = load_settings(cls, self.name, self.budget, words, self.settings_file)
+        if getattr(found, "seeds", True) == ():
+            raise UsageError(f"{self.name} needs at least one seed")
+        return found
 
     def benchmarks(self) -> Path:
         """The folder of benchmark images.

@@ -31,8 +31,13 @@ def order_sentence(scores: Mapping[str, Sequence[float]], published: Sequence[st
 
     Args:
         scores: over seeds, by title.
-        published: titles from the lowest published score to the highest.
+        published: titles from the lowest published score to the highest; others have no order.
+
+    Returns:
+        Nothing for fewer than two titles.
     """
+    if len(published) < 2:
+        return ""
     ranked = sorted(published, key=lambda title: fmean(scores[title]))
     said = " < ".join(ranked)
     if ranked == list(published):

@@ -22,6 +22,7 @@ from torch import nn
 from hspan.errors import HspanError, UsageError
 from hspan.models.surgery import add_hspa, replace_softmax
 from hspan.reproduce._benchmarks import crop_images, find_dataset, fingerprint
+from hspan.reproduce._blocks import plural
 from hspan.reproduce._job import Job
 from hspan.reproduce._report import write_text
 from hspan.weights import load_model
@@ -164,10 +165,11 @@ class Trainer:
 def setting_sentence(recipe: Mapping[str, Any]) -> str:
     """Width, depth, steps and patches of a recipe, beside the paper's."""
     model, data, training = recipe["model"], recipe["data"], recipe["training"]
+    patch = data.get("patch", 48)
     return (
-        f"{model.get('channels', 192)} channels, {model.get('num_modules', 10)} modules of "
-        f"{model.get('num_blocks', 4)} residual blocks; {training['max_steps']:,} steps of "
-        f"{data.get('batch_size', 16)} patches of {data.get('patch', 48)}×{data.get('patch', 48)} "
+        f"{model.get('channels', 192)} channels, {plural(model.get('num_modules', 10), 'module')} "
+        f"of {plural(model.get('num_blocks', 4), 'residual block')}; {training['max_steps']:,} "
+        f"steps of {data.get('batch_size', 16)} patches of {patch}×{patch} "
         "LR pixels (the paper: 192 channels, 10 modules of 4 blocks, at most 50,000 steps of 16 "
         "patches of 48×48)"
     )

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
+from hspan.errors import UsageError
 from hspan.evaluation._published import PublishedGain, published_gains
 from hspan.reproduce._benchmarks import find_dataset
-from hspan.reproduce._blocks import Cell, Picture, Table, Text, cells, count, number
+from hspan.reproduce._blocks import Cell, Picture, Table, Text, cells, count, number, plural
 from hspan.reproduce._figures import BLUE, GREY, RED, drawing, light_grid, save_picture
 from hspan.reproduce._job import Job
 from hspan.reproduce._report import Report, described
@@ -62,6 +63,8 @@ def transplant(job: Job, change: str, title: str, words: tuple[str, str], what: 
         what: the change in words.
     """
     s = job.settings(Settings)
+    if not s.networks:
+        raise UsageError(f"{job.name} needs at least one network")
     trainer = Trainer(job, s.recipe, s.validation, s.crop)
     published = {gain.network: gain for gain in published_gains(change)}
     pairs: list[Pair] = []
@@ -76,7 +79,7 @@ def transplant(job: Job, change: str, title: str, words: tuple[str, str], what: 
     setting = (
         f"×{scale}; {training['max_steps']:,} steps of {data.get('batch_size', 16)} patches of "
         f"{data.get('patch', 48)}×{data.get('patch', 48)} LR pixels, with and without alike; "
-        f"{len(s.seeds)} {'seed' if len(s.seeds) == 1 else 'seeds'}; {first.images:,} training "
+        f"{plural(len(s.seeds), 'seed')}; {first.images:,} training "
         f"images. {_widths(s.networks)}{crop_sentence(s.validation, s.crop)}."
     )
     return Report(

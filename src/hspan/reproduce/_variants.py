@@ -46,7 +46,12 @@ def map_sentence(maps: Mapping[str, Sequence[AttentionMap]]) -> str:
         supports = [each.support for each in layers]
         largest = [float(each.weights.max()) for each in layers]
         parts.append(
-            f"{title}: {min(supports):,} to {max(supports):,} weights above zero, the largest "
-            f"{min(largest):.2g} to {max(largest):.2g}"
+            f"{title}: {_span(supports, ',')} weights above zero, the largest "
+            f"{_span(largest, '.2g')}"
         )
     return "; ".join(parts)
+
+
+def _span(values: Sequence[float], form: str) -> str:
+    first, last = f"{min(values):{form}}", f"{max(values):{form}}"
+    return first if first == last else f"{first} to {last}"

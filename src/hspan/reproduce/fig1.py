@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from hspan.errors import UsageError
 from hspan.ops import soft_threshold
 from hspan.reproduce._blocks import Cell, Picture, Table, Text, cells, count, number
 from hspan.reproduce._figures import BLUE, GREY, RED, drawing, light_grid, save_picture
@@ -71,6 +72,13 @@ class Chance:
 def run(job: Job) -> Report:
     """Draw, weigh, count."""
     s = job.settings(Settings)
+    for key, sides in (("sides", s.sides), ("shown", s.shown), ("chance_sides", s.chance_sides)):
+        if not sides or min(sides) < 2:
+            raise UsageError(f"fig1: {key} must be at least one number, of 2 or more each")
+    if not s.chance_ranks or min(s.chance_ranks) != 1:  # every n has more than one score
+        raise UsageError("fig1: chance_ranks count from 1 and must hold it")
+    if min(s.draws, s.chance_draws) < 1:
+        raise UsageError("fig1 needs at least one draw")
     job.say(f"fig1: n up to {max(s.sides) ** 2:,}")
     spreads = [_spread(side**2, s.draws, s.seeds) for side in s.sides]
     chances = [c for side in s.chance_sides for c in _chances(side**2, s)]

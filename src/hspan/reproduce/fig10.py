@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from hspan.errors import HspanError, InputError
+from hspan.errors import HspanError, InputError, UsageError
 from hspan.evaluation import published_row
 from hspan.evaluation.bench_models import ModelResult, ModelSettings, bench_models
 from hspan.reproduce._benchmarks import find_dataset
-from hspan.reproduce._blocks import Cell, Picture, Table, Text, cells, count, number
+from hspan.reproduce._blocks import Cell, Picture, Table, Text, cells, count, number, plural
 from hspan.reproduce._contestants import find_contestants
 from hspan.reproduce._figures import BLUE, RED, drawing, light_grid, log_scale, save_picture
 from hspan.reproduce._job import Job
@@ -57,6 +57,8 @@ class Point:
 def run(job: Job) -> Report:
     """Time the networks in turn, look up or measure their PSNR."""
     s = job.settings(Settings)
+    if len(s.size) != 2:
+        raise UsageError(f"size must be height and width, got {list(s.size)}")
     settings = ModelSettings(
         models=s.models,
         scale=s.scale,
@@ -69,11 +71,17 @@ def run(job: Job) -> Report:
     points = [_point(result, s, measured) for result in report.cases[0].results]
     if all(point.milliseconds is None for point in points):
         raise InputError(f"no network runs within its share of {s.seconds:g} s; give more seconds")
+    if all(point.milliseconds is None or point.psnr is None for point in points):
+        raise InputError(
+            f"of the networks that ran, none has a PSNR on {s.dataset} ×{s.scale}, published or "
+            "measured; choose others, or give weights"
+        )
     machine = report.machine
+    threads = plural(machine["threads"], "thread")
     height, width = s.size[:2]
     text = (
         f"Time of one LR image of {height}×{width} pixels at ×{s.scale}, float32, "
-        f"{machine['processor']}, {machine['threads']} threads: networks alternate in one process, "
+        f"{machine['processor']}, {threads}: networks alternate in one process, "
         "medians. Networks have random weights, which changes nothing but the attention of "
         "HSPAN: how sparse it is depends on the weights. PSNR of hollow marks is published, of "
         "filled ones measured here. The paper timed on a GPU; the order on a processor can differ."

@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from hspan.errors import UsageError
 from hspan.reproduce._attention import AttentionMap, attention_maps
 from hspan.reproduce._attention import as_json as maps_json
 from hspan.reproduce._benchmarks import find_dataset
-from hspan.reproduce._blocks import Cell, Picture, Table, Text, cells, count, number
+from hspan.reproduce._blocks import Cell, Picture, Table, Text, cells, count, number, plural
 from hspan.reproduce._figures import BLUE, GREY, RED, drawing, light_grid, save_picture
-from hspan.reproduce._images import lr_window
+from hspan.reproduce._images import lr_window, position
 from hspan.reproduce._job import Job
 from hspan.reproduce._report import Report, described
 from hspan.reproduce._statistics import mean_and_spread, order_sentence
@@ -52,6 +53,9 @@ class Settings:
 def run(job: Job) -> Report:
     """Train every variant with every seed; draw curves, and maps of the first seed."""
     s = job.settings(Settings)
+    if not s.variants:
+        raise UsageError("fig2 needs at least one variant")
+    at = position(s.pixel)
     trainer = Trainer(job, s.recipe, s.validation, s.crop)
     runs = {
         title: [trainer.train(title, model, seed) for seed in s.seeds]
@@ -59,7 +63,6 @@ def run(job: Job) -> Report:
     }
     scale = int(s.recipe["model"]["scale"])
     image = lr_window(job, s.image, scale, s.window)
-    at = s.pixel[0], s.pixel[1]
     maps = {title: attention_maps(group[0].network(), image, at) for title, group in runs.items()}
     scores = {title: [each.best for each in group] for title, group in runs.items()}
     first = next(iter(runs.values()))[0]
@@ -68,7 +71,7 @@ def run(job: Job) -> Report:
         settings=s,
         blocks=(
             Text(
-                f"HSPAN with {setting_sentence(s.recipe)}. {len(s.seeds)} seeds, "
+                f"HSPAN with {setting_sentence(s.recipe)}. {plural(len(s.seeds), 'seed')}, "
                 f"{first.images:,} training images. {crop_sentence(s.validation, s.crop)}."
             ),
             _draw_curves(job, runs, s.validation),
@@ -138,5 +141,5 @@ def _draw_maps(
             job.folder,
             "fig2_maps",
             "Attention of the marked pixel in every layer, first seed; each map from black (zero) "
-            "to bright (its largest weight).",
+            "to bright (its largest weight), so that even weights are bright all over.",
         )

@@ -14,7 +14,7 @@ from hspan.reproduce._attention import as_json as maps_json
 from hspan.reproduce._benchmarks import find_dataset
 from hspan.reproduce._blocks import Block, Picture, Text
 from hspan.reproduce._figures import drawing, save_picture
-from hspan.reproduce._images import lr_window
+from hspan.reproduce._images import lr_window, position
 from hspan.reproduce._job import Job
 from hspan.reproduce._report import Report, described
 from hspan.reproduce._training import Trained, Trainer, crop_sentence, setting_sentence
@@ -51,6 +51,9 @@ class Settings:
 def run(job: Job) -> Report:
     """Train a network with each attention, and draw its maps."""
     s = job.settings(Settings)
+    if not (s.variants and s.layers and s.pixels):
+        raise UsageError("fig4 needs at least one variant, one layer and one pixel")
+    places = [position(pixel) for pixel in s.pixels]
     trainer = Trainer(job, s.recipe, s.validation, s.crop)
     runs = {title: trainer.train(title, model, s.seeds[0]) for title, model in s.variants.items()}
     scale = int(s.recipe["model"]["scale"])
@@ -58,8 +61,7 @@ def run(job: Job) -> Report:
     networks = {title: each.network() for title, each in runs.items()}
     blocks: list[Block] = [Text(_setting(s, runs))]
     results: dict[str, Any] = {"psnr": {title: each.best for title, each in runs.items()}}
-    for i, pixel in enumerate(s.pixels, start=1):
-        at = pixel[0], pixel[1]
+    for i, at in enumerate(places, start=1):
         maps = {title: attention_maps(each, image, at) for title, each in networks.items()}
         shown = {title: _chosen(found, s.layers) for title, found in maps.items()}
         blocks.append(_draw(job, i, image, shown, at))
@@ -108,5 +110,5 @@ def _draw(
             job.folder,
             f"fig4_{i}",
             f"Fig. 4, pixel {i}: attention of the marked pixel; each map from black (zero) to "
-            "bright (its largest weight).",
+            "bright (its largest weight), so that even weights are bright all over.",
         )

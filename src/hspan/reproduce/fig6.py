@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -24,7 +25,7 @@ from hspan.models import registry_name
 from hspan.modules import HSPA
 from hspan.reproduce._attention import support_sizes
 from hspan.reproduce._benchmarks import Dataset, find_dataset
-from hspan.reproduce._blocks import Cell, Picture, Table, Text, cells, number
+from hspan.reproduce._blocks import Cell, Picture, Table, Text, cells, number, plural
 from hspan.reproduce._contestants import Contestant
 from hspan.reproduce._figures import BLUE, GREY, RED, drawing, light_grid, save_picture
 from hspan.reproduce._job import Job
@@ -32,6 +33,10 @@ from hspan.reproduce._report import Report, described
 from hspan.reproduce._scores import score
 from hspan.weights import load_model, weights_hash
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_LEAST_RANGE = 0.02  # dB on the axis
 _PUBLISHED_PEAK = 128  # where the published curve has its maximum (Section IV-C2)
 
 
@@ -81,6 +86,8 @@ class Point:
 def run(job: Job) -> Report:
     """Score and time every k."""
     s = job.settings(Settings)
+    if not (s.topk and s.datasets and s.repetitions > 0):
+        raise UsageError("fig6 needs at least one k, one data set and one repetition")
     network = load_model(s.model, scale=s.scale, device="cpu").eval()
     blocks = [module for module in network.modules() if isinstance(module, HSPA)]
     if not blocks:
@@ -199,7 +206,7 @@ def _finding(
         f"The exact support is {sizes.mean():.1f} on average and {int(sizes.max())} at "
         f"most, of {tokens:,} features on average. The authors' program is exact, whatever its k. "
         f"Time is of one image of {s.timed} on average, in float32 on "
-        f"{describe_machine()['processor']}, {torch.get_num_threads()} threads."
+        f"{describe_machine()['processor']}, {plural(torch.get_num_threads(), 'thread')}."
     )
 
 
@@ -226,6 +233,7 @@ def _draw(job: Job, points: Sequence[Point], s: Settings) -> Picture:
         if str(_PUBLISHED_PEAK) in labels:
             place = labels.index(str(_PUBLISHED_PEAK))
             left.axvline(place, color=GREY, linestyle="--", linewidth=0.8, label="published peak")
+        _widen(left)
         left.set_ylabel(f"PSNR ×{s.scale} (dB)")
         left.legend(loc="lower right", frameon=True, edgecolor="none", framealpha=1)
         times = [point.milliseconds for point in points]
@@ -245,3 +253,11 @@ def _draw(job: Job, points: Sequence[Point], s: Settings) -> Picture:
             "Fig. 6: PSNR and time of one trained network against k. Hollow: exact, without any "
             "truncation; dotted: its PSNR.",
         )
+
+
+def _widen(axes: Axes) -> None:
+    """Show a curve that hardly rises as one that hardly rises."""
+    low, high = axes.get_ylim()
+    missing = _LEAST_RANGE - (high - low)
+    if missing > 0:
+        axes.set_ylim(low - missing / 2, high + missing / 2)

@@ -10,7 +10,7 @@ from typing import Any
 from hspan.errors import UsageError
 from hspan.evaluation._published import published_ablation
 from hspan.reproduce._benchmarks import find_dataset
-from hspan.reproduce._blocks import Cell, Picture, Table, Text, cells, count, number
+from hspan.reproduce._blocks import Cell, Picture, Table, Text, cells, count, number, plural
 from hspan.reproduce._figures import BLUE, GREY, RED, drawing, light_grid, save_picture
 from hspan.reproduce._job import Job
 from hspan.reproduce._report import Report, described
@@ -40,8 +40,8 @@ class Settings:
 def run(job: Job) -> Report:
     """Train every variant with every seed and compare."""
     s = job.settings(Settings)
-    if not s.seeds:
-        raise UsageError("table1 needs at least one seed")
+    if not s.variants:
+        raise UsageError("table1 needs at least one variant")
     published = published_ablation()
     trainer = Trainer(job, s.recipe, s.validation, s.crop)
     runs = {
@@ -80,8 +80,8 @@ def run(job: Job) -> Report:
 
 def _setting(s: Settings, first: Trained, seconds: float) -> str:
     return (
-        f"HSPAN with {setting_sentence(s.recipe)}. {len(s.seeds)} "
-        f"{'seed' if len(s.seeds) == 1 else 'seeds'}; equal seeds mean equal patches. "
+        f"HSPAN with {setting_sentence(s.recipe)}. "
+        f"{plural(len(s.seeds), 'seed')}; equal seeds mean equal patches. "
         f"{first.images:,} training images. {crop_sentence(s.validation, s.crop)}. "
         f"{seconds / 60:.0f} minutes of training in all."
     )
