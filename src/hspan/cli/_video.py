@@ -33,9 +33,10 @@ def upscale_videos(
 ) -> None:
     """One video after the other; a failure is taken down, and the others are done."""
     from hspan.inference import failure_reason
+    from hspan.inference.files import output_suffix
     from hspan.integrations.video import VIDEO_SUFFIXES, StoppedError, upscale_video
 
-    ending = f"_x{upscaler.scale}" if suffix is None else suffix
+    ending = output_suffix(suffix, upscaler.scale)
     for source in videos:
         if stop():
             return

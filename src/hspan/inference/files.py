@@ -73,9 +73,7 @@ def plan_files(
     Raises:
         UsageError: the inputs and ``out`` don't go together, or two inputs would become one file.
     """
-    suffix = f"_x{scale}" if suffix is None else suffix
-    if Path(f"a{suffix}b").name != f"a{suffix}b" or "\0" in suffix:
-        raise UsageError(f"the suffix {suffix!r} would lead into another folder")
+    suffix = output_suffix(suffix, scale)
     target_file = _target_file(inputs, out)
     found, failures = find_sources(inputs, recursive=recursive, leave_out=out)
     if out is None and suffix:
@@ -155,6 +153,19 @@ def _inode(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return status.st_dev, status.st_ino
+
+
+def output_suffix(given: str | None, scale: int) -> str:
+    """What stands between an output's name and extension: ``_x2`` (with the scale) unless given.
+
+    Raises:
+        UsageError: it would lead into another folder.
+    """
+    if given is None:
+        return f"_x{scale}"
+    if Path(f"a{given}b").name != f"a{given}b" or "\0" in given:
+        raise UsageError(f"the suffix {given!r} would lead into another folder")
+    return given
 
 
 def exists_already(target: Path) -> str:

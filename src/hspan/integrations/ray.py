@@ -35,6 +35,7 @@ from hspan.inference import (
     plan_files,
     upscale_file,
 )
+from hspan.inference.files import output_suffix
 from hspan.inference.manifest import file_hash
 from hspan.integrations.addresses import RemoteFile, Store, fetch, store
 
@@ -87,9 +88,7 @@ def plan_addresses(
     Raises:
         UsageError: two inputs would become one file, or one would replace an input.
     """
-    suffix = f"_x{scale}" if suffix is None else suffix
-    if "/" in suffix or "\0" in suffix:
-        raise UsageError(f"the suffix {suffix!r} would lead into another folder")
+    suffix = output_suffix(suffix, scale)
     folder = Store(out)
     failures: list[tuple[str, str]] = []
     found: dict[str, RemoteFile] = {}

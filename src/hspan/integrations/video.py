@@ -22,7 +22,7 @@ import numpy as np
 from hspan.errors import InputError, UsageError
 from hspan.inference import Planes, Upscaler
 from hspan.inference.batch import give_name
-from hspan.inference.files import prepare_folder
+from hspan.inference.files import exists_already, prepare_folder
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm"})
 _BT601, _BT709, _BT2020 = 5, 1, 9  # as FFmpeg numbers colour matrices
@@ -81,7 +81,7 @@ def upscale_video(
         known = ", ".join(sorted(VIDEO_SUFFIXES))
         raise UsageError(f"can't write {target}: a video's name must end in one of {known}")
     if target.exists() and not overwrite:
-        raise InputError(f"{source}: {target} exists already; --overwrite replaces it")
+        raise InputError(f"{source}: {exists_already(target)}")
     if target.exists() and target.samefile(source):
         raise InputError(f"{source}: the output would replace it")
     prepare_folder(target.parent)
@@ -125,14 +125,13 @@ class _Writer:
         webm = "webm" in str(sr.format.name)
         self.codec = "libvpx-vp9" if webm else "libx264"
         kept = [*lr.streams.audio, *(lr.streams.subtitles if "matroska" in sr.format.name else ())]
-        self._video: Any = None
         self._copies: dict[int, Any] = {}
         deep = max(c.bits for c in self.lr_video.codec_context.format.components) > 8
         self._format = "yuv420p10le" if deep else "yuv420p"
         self._rgb = "rgb48le" if deep else "rgb24"
         self.frames = 0
         self.lr_size = self.sr_size = (0, 0)
-        self._video = sr.add_stream(self.codec, rate=self.lr_video.average_rate)
+        self._video: Any = sr.add_stream(self.codec, rate=self.lr_video.average_rate)
         for stream in kept:
             self._copies[stream.index] = sr.add_stream_from_template(stream)
 

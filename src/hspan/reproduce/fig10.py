@@ -8,13 +8,13 @@ from typing import Any
 
 from hspan.errors import HspanError, InputError, UsageError
 from hspan.evaluation import published_row
+from hspan.evaluation._labels import label_points
 from hspan.evaluation.bench_models import ModelResult, ModelSettings, bench_models
 from hspan.reproduce._benchmarks import find_dataset
 from hspan.reproduce._blocks import Cell, Picture, Table, Text, cells, count, number, plural
 from hspan.reproduce._contestants import find_contestants
 from hspan.reproduce._figures import BLUE, RED, drawing, light_grid, log_scale, save_picture
 from hspan.reproduce._job import Job
-from hspan.reproduce._labels import place_labels
 from hspan.reproduce._report import Report
 from hspan.reproduce._scores import score
 from hspan.reproduce.fig9 import marks
@@ -153,7 +153,7 @@ def _draw(job: Job, points: Sequence[Point], s: Settings) -> Picture:
         axes.set_xlabel(f"time of a {s.size[0]}×{s.size[1]} LR image (ms)")
         axes.set_ylabel(f"PSNR, {s.dataset} ×{s.scale} (dB)")
         light_grid(axes)
-        place_labels(axes, [(p.network, x, y) for p, x, y in known])
+        label_points(axes, [(p.network, x, y) for p, x, y in known], font_size=6.5)
         figure.legend(handles=marks(), loc="outside lower center", ncols=3)
         return save_picture(
             figure, job.folder, "fig10", "Fig. 10: time measured here against PSNR."

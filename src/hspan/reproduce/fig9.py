@@ -12,13 +12,13 @@ from typing import Any
 
 from hspan.errors import InputError, UsageError
 from hspan.evaluation import model_costs, published_row
+from hspan.evaluation._labels import label_points
 from hspan.models import list_models
 from hspan.reproduce._benchmarks import Dataset, find_dataset
 from hspan.reproduce._blocks import Cell, Picture, Table, Text, cells, count, number
 from hspan.reproduce._contestants import find_contestants
 from hspan.reproduce._figures import BLUE, RED, drawing, light_grid, log_scale, save_picture
 from hspan.reproduce._job import Job
-from hspan.reproduce._labels import place_labels
 from hspan.reproduce._report import Report, described
 from hspan.reproduce._scores import score
 
@@ -138,11 +138,9 @@ def _draw(job: Job, panels: Sequence[tuple[int, str, list[Point]]]) -> Picture:
             axes.set_xlabel("parameters (millions)")
             axes.set_ylabel(f"PSNR, {name} ×{scale} (dB)")
             light_grid(axes)
-            labels = [
-                (p.network + ", here" * (p.source == "measured"), p.parameters / 1e6, p.psnr)
-                for p in points
-            ]
-            place_labels(axes, labels)
+            # Published and measured marks of a network lie together: one name is enough.
+            labels = {p.network: (p.network, p.parameters / 1e6, p.psnr) for p in points}
+            label_points(axes, list(labels.values()), font_size=6.5)
         figure.legend(handles=marks(), loc="outside lower center", ncols=3)
         return save_picture(
             figure, job.folder, "fig9", "Fig. 9: parameters against PSNR, published and measured."

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hspan.errors import InputError
+from hspan.evaluation._labels import label_points
 from hspan.evaluation._published import published_row
 from hspan.evaluation.bench_attention._plot import check_plot, without_date
-from hspan.evaluation.bench_models._labels import label_points
 from hspan.evaluation.bench_models._report import ModelCase, ModelResult, ModelsReport
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Names beside points, none over another or over a point."""
+"""Names beside points, none over another or over a point where there is room."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.transforms import Bbox
 
-_DISTANCES = (5, 11, 18, 26, 36, 48)  # from a point to its name, in points: nearest first
+_DISTANCES = (6, 11, 18, 26, 36, 48)  # from a point to its name, in points: nearest first
 _SIDES = ((1, 0), (1, 1), (-1, 0), (-1, 1), (0, 1), (1, -1), (-1, -1), (0, -1))
-_MARK = 5.0  # points that a mark takes
+_MARK = 8.0  # points that a mark takes
 _ACROSS = {1: "left", 0: "center", -1: "right"}
 _UP = {1: "bottom", 0: "center", -1: "top"}
 
@@ -22,7 +22,8 @@ def label_points(
 ) -> None:
     """Write names where there is room, with a thin line where that isn't next to the point.
 
-    Call this when everything else has its place: limits, scales and titles.
+    Call this when everything else has its place: limits, scales and titles. Where no place is free,
+    a name goes where it covers least.
 
     Args:
         axes: of the points, which are drawn already.
@@ -46,12 +47,8 @@ def label_points(
             (side, distance, _box(left, bottom, size, side, distance * pixels))
             for distance, side in product(_DISTANCES, _SIDES)
         ]
-        free = (
-            choice
-            for choice in choices
-            if _within(choice[2], inside) and not any(choice[2].overlaps(box) for box in taken)
-        )
-        (across, up), distance, box = next(free, choices[0])
+        # The first of equals is the nearest.
+        (across, up), distance, box = min(choices, key=lambda c: _covered(c[2], taken, inside))
         taken.append(box)
         line = {"arrowstyle": "-", "linewidth": 0.4, "color": "0.5", "shrinkA": 0, "shrinkB": 2}
         axes.annotate(
@@ -75,5 +72,13 @@ def _box(x: float, y: float, size: Bbox, side: tuple[int, int], distance: float)
     return Bbox.from_bounds(left, bottom, size.width, size.height)
 
 
-def _within(box: Bbox, outer: Bbox) -> bool:
-    return outer.x0 <= box.x0 and box.x1 <= outer.x1 and outer.y0 <= box.y0 and box.y1 <= outer.y1
+def _covered(box: Bbox, taken: Sequence[Bbox], inside: Bbox) -> float:
+    """Area that a name would take from others, or have beyond the axes, in square pixels."""
+    area = box.width * box.height
+    return area - _shared(box, inside) + sum(_shared(box, other) for other in taken)
+
+
+def _shared(a: Bbox, b: Bbox) -> float:
+    wide = min(a.x1, b.x1) - max(a.x0, b.x0)
+    high = min(a.y1, b.y1) - max(a.y0, b.y0)
+    return max(0.0, wide) * max(0.0, high)

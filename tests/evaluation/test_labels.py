@@ -2,7 +2,7 @@ from itertools import combinations
 
 import pytest
 
-from hspan.evaluation.bench_models._labels import label_points
+from hspan.evaluation._labels import label_points
 
 pytest.importorskip("matplotlib")
 
