@@ -3,19 +3,22 @@
     python benchmarks/results_page.py             # write them
     python benchmarks/results_page.py --check     # say whether they are as they would be written
 
-Reads benchmarks/results/: ``NAME.json`` and ``NAME.log.csv`` of every weight in the package, which
-benchmarks/ship_weights.py writes, and ``Sx_bicubic[_BD].json`` of ``hspan eval -m bicubic --json``.
+Reads benchmarks/results/: ``NAME.json`` and ``NAME.log.csv`` of every weight in the package (and
+``NAME.earlier1.csv`` and so on, of the runs that it started from), which benchmarks/ship_weights.py
+writes, and ``Sx_bicubic[_BD].json`` of ``hspan eval -m bicubic --json``.
 """
 
 import argparse
 import csv
 import json
+import textwrap
 from pathlib import Path
 from string import Template
 from typing import Any
 
 from hspan.evaluation import published_rows
 from hspan.models import create_model
+from hspan.training import load_recipe
 from hspan.weights import ShippedWeight, shipped_weights
 
 ROOT = Path(__file__).parents[1]
@@ -55,6 +58,10 @@ def pages() -> dict[Path, str]:
 
 def record(name: str) -> dict[str, Any]:
     return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def logged(name: str) -> Path:
+    return RESULTS / f"{name}.log.csv"
 
 
 def bicubic(scale: int, kind: str) -> dict[str, Any]:
@@ -116,19 +123,6 @@ def parameters(weight: ShippedWeight) -> str:
 def card(weight: ShippedWeight, measured: dict[str, Any]) -> str:
     """The model card of one weight."""
     made, config = weight.provenance, weight.config
-    recipe = made["recipe"]
-    training, data, schedule = recipe["training"], recipe["data"], recipe["schedule"]
-    ending = (
-        f"constant, with a line to 0 over the last {schedule['descent']:,} steps"
-        if schedule["name"] == "trapezoid"
-        else "cosine decay to 0"
-    )
-    rates = (
-        f"Muon at {recipe['optimizer']['matrix_lr']:g} for the inner convolutions and Adam at "
-        f"{recipe['optimizer']['lr']:g} for the rest"
-        if recipe["optimizer"].get("name") == "muon"
-        else f"Adam at {recipe['optimizer']['lr']:g}"
-    )
     scores = [
         row("", *SETS),
         row("---", *["---"] * len(SETS)),
@@ -137,18 +131,11 @@ def card(weight: ShippedWeight, measured: dict[str, Any]) -> str:
     if "ensemble" in measured:
         scores.append(row("×8 self-ensemble", *cells(measured["ensemble"])))
     scores.append(row("bicubic", *cells(bicubic(weight.scale, weight.kind))))
-    start = training["init_from"]
     degradation = {
         "BI": "photographs reduced by bicubic interpolation (BI)",
         "BD": "photographs blurred by a Gaussian (7×7, σ 1.6) and decimated (BD)",
     }[weight.kind]
-    command = f"hspan train {recipe['name']} data.train=TRAIN data.validation=Set5"
-    for key, value in (
-        ("training.init_from", start),
-        ("training.max_steps", training["max_steps"]),
-        ("schedule.descent", schedule.get("descent")),
-    ):
-        command += f" {key}={value}" if value else ""
+    stages = [*measured.get("earlier", ()), measured["provenance"]]
     return template("model_card.md").substitute(
         title=f"{weight.model} ×{weight.scale}, {weight.kind}",
         file=weight.path.name,
@@ -161,24 +148,64 @@ def card(weight: ShippedWeight, measured: dict[str, Any]) -> str:
         border=weight.scale,
         scores="\n".join(scores),
         name=weight.name,
-        command=command,
-        start=f"from the averaged weights `{start}`" if start else "from random weights",
-        steps=f"{made['steps']:,}",
-        batch=data["batch_size"],
-        side=data["patch"],
-        rates=rates,
-        warmup=schedule["warmup"],
-        ending=ending,
-        clip=recipe["optimizer"]["clip"],
-        precision=training["precision"],
-        seed=training["seed"],
-        ema=training["ema"],
-        hours=f"{made['seconds'] / 3600:.1f}",
+        stages="\n\n".join(stage(each) for each in stages),
         device=made["device"],
         images=f"{made['images']:,}",
         data_hash=made["data_sha256"][:12],
         date=made["date"],
     )
+
+
+def stage(made: dict[str, Any]) -> str:
+    """One run of those that led to a file: its command, and what that does."""
+    recipe = made["recipe"]
+    training, data, schedule = recipe["training"], recipe["data"], recipe["schedule"]
+    optimizer = recipe["optimizer"]
+    ending = (
+        f"constant, with a line to 0 over the last {schedule['descent']:,} steps"
+        if schedule["name"] == "trapezoid"
+        else "cosine decay to 0"
+    )
+    rates = (
+        f"Muon at {optimizer['matrix_lr']:g} for the inner convolutions and Adam at "
+        f"{optimizer['lr']:g} for the rest"
+        if optimizer.get("name") == "muon"
+        else f"Adam at {optimizer['lr']:g}"
+    )
+    start, candidates = training["init_from"], data.get("candidates", 1)
+    text = template("training_stage.md").substitute(
+        start=f"from the averaged weights `{start}`" if start else "from random weights",
+        steps=f"{made['steps']:,}",
+        batch=data["batch_size"],
+        side=data["patch"],
+        candidates=f", each the most detailed of {candidates}" if candidates > 1 else "",
+        loss={"l1": "L1", "mse": "MSE"}[training.get("loss", "l1")],
+        rates=rates,
+        warmup=schedule["warmup"],
+        ending=ending,
+        clip=optimizer["clip"],
+        precision=training["precision"],
+        seed=training["seed"],
+        ema=training["ema"],
+        hours=f"{made['seconds'] / 3600:.1f}",
+        remark=made.get("remark", ""),
+    )
+    return f"    {command(recipe)}\n\n{textwrap.fill(text, 120, break_on_hyphens=False)}"
+
+
+def command(recipe: dict[str, Any]) -> str:
+    """The call that trains so today: the packaged recipe, and what differs from it."""
+    words = ["hspan train", recipe["name"], "data.train=TRAIN data.validation=Set5"]
+    # Through JSON as the recorded one, which turns tuples into lists.
+    packaged = json.loads(json.dumps(load_recipe(recipe["name"]).as_dict()))
+    for table, settings in recipe.items():
+        if table in ("name", "logging"):  # changes nothing about the weights
+            continue
+        for key, value in settings.items():
+            its_own = key not in ("train", "validation", "cache")
+            if its_own and value is not None and value != packaged[table].get(key):
+                words.append(f"{table}.{key}={value}")
+    return " ".join(words)
 
 
 def draw_curve(weight: ShippedWeight, path: Path) -> None:
@@ -189,15 +216,18 @@ def draw_curve(weight: ShippedWeight, path: Path) -> None:
     mpl.rcParams["svg.hashsalt"] = "hspan"  # the same drawing is the same file
     import matplotlib.pyplot as plt
 
-    with (RESULTS / f"{weight.name}.log.csv").open(encoding="utf-8") as lines:
-        rows = list(csv.DictReader(lines))
+    rows: list[dict[str, str]] = []
+    for log in (*sorted(RESULTS.glob(f"{weight.name}.earlier*.csv")), logged(weight.name)):
+        with log.open(encoding="utf-8") as lines:
+            begin = int(rows[-1]["step"]) if rows else 0
+            rows += [r | {"step": str(begin + int(r["step"]))} for r in csv.DictReader(lines)]
     losses = [(int(r["step"]), float(r["loss"])) for r in rows if r["loss"]]
     scores = [(int(r["step"]), float(r["psnr"])) for r in rows if r["psnr"]]
     figure, (left, right) = plt.subplots(1, 2, figsize=(8, 2.8), layout="constrained")
     steps, values = zip(*losses, strict=True)
     left.plot(steps, values, linewidth=0.5, color="0.75")
     left.plot(steps[19:], means(values, 20), linewidth=1.2, color="C0")
-    left.set(xlabel="step", ylabel="L1 loss", yscale="log", title=f"{weight.name}: training")
+    left.set(xlabel="step", ylabel="loss", yscale="log", title=f"{weight.name}: training")
     right.plot(*zip(*scores, strict=True), marker="o", markersize=3, color="C1")
     right.set(xlabel="step", ylabel="PSNR (dB), averaged weights", title="Set5")
     for axes in (left, right):

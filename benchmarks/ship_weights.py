@@ -4,8 +4,9 @@
 
 Stores the weights in float16 under src/hspan/pretrained/, with the scores of exactly what is stored
 in their metadata. The evaluations, without and with the self-ensemble, and the run's settings go to
-benchmarks/results/NAME.json, its log beside it. benchmarks/results_page.py turns these files into
-the model card and docs/results.md.
+benchmarks/results/NAME.json, its log beside it; so do those of earlier runs of the same scale that
+led to it, each given by its file of weights, with its log beside that.
+benchmarks/results_page.py turns these files into the model card and docs/results.md.
 """
 
 import argparse
@@ -32,10 +33,13 @@ def main() -> None:
     parser.add_argument("weights", type=Path)
     parser.add_argument("--data", nargs="+", required=True, help="folders to score")
     parser.add_argument("--ensemble", nargs="*", default=[], help="to score with self-ensemble")
+    parser.add_argument("--after", nargs="*", default=[], type=Path, help="earlier runs' weights")
+    parser.add_argument("--remark", help="what the settings don't tell about this run")
     args = parser.parse_args()
     metadata = read_metadata(args.weights)
     name = metadata["hspan.model"]
     provenance = json.loads(metadata["hspan.provenance"])
+    provenance |= {"remark": args.remark} if args.remark else {}
     kind = provenance["recipe"]["data"]["kind"]
     target = PRETRAINED / args.weights.name
     RESULTS.mkdir(parents=True, exist_ok=True)
@@ -50,6 +54,10 @@ def main() -> None:
     save_model(stored, target, name=name, metadata=details, dtype=torch.float16)
 
     record = {"provenance": provenance, "evaluation": portable(result)}
+    for i, earlier in enumerate(args.after, 1):
+        made = json.loads(read_metadata(earlier)["hspan.provenance"])
+        record.setdefault("earlier", []).append(made)
+        shutil.copyfile(earlier.with_name("log.csv"), RESULTS / f"{target.stem}.earlier{i}.csv")
     if args.ensemble:
         record["ensemble"] = portable(
             evaluate(stored, args.ensemble, scale=scale, kind=kind, precision="fp32", ensemble=True)

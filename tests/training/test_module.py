@@ -71,7 +71,8 @@ def by_hand(recipe, steps):
         factor = lr_factor(recipe.schedule, step, recipe.training.max_steps)
         optimizer.param_groups[0]["lr"] = recipe.optimizer.lr * factor
         optimizer.zero_grad()
-        loss = (network(BATCH[0] / 255) - BATCH[1] / 255).abs().mean()
+        error = network(BATCH[0] / 255) - BATCH[1] / 255
+        loss = error.abs().mean() if recipe.training.loss == "l1" else error.square().mean()
         loss.backward()
         if recipe.optimizer.clip:
             nn.utils.clip_grad_norm_(network.parameters(), recipe.optimizer.clip)
@@ -94,8 +95,10 @@ def quiet_lightning():
 
 
 @pytest.mark.usefixtures("quiet_lightning")
-def test_steps_match_plain_torch(tiny):
-    recipe = tiny("optimizer.clip=0.05", "training.ema=0.5", "training.max_steps=5")
+@pytest.mark.parametrize("loss", ["l1", "mse"])
+def test_steps_match_plain_torch(tiny, loss):
+    settings = ("optimizer.clip=0.05", "training.ema=0.5", "training.max_steps=5")
+    recipe = tiny(*settings, f"training.loss={loss}")
     history = []
 
     def record(module):

@@ -83,6 +83,7 @@ def test_overrides_take_the_type_of_their_key():
         ("training.max_steps=0", "must be above 0"),
         ("training.channels_last=1", r"channels_last must be of type bool"),
         ("training.precision=fp16", "must be fp32 or bf16"),
+        ("training.loss=l2", "must be l1 or mse"),
         ("training.ema=1", "below 1"),
         ("training.seed=-1", "not be negative"),
         ("training.accelerator=tpu", "auto, cpu, cuda or mps"),

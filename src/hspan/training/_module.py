@@ -32,7 +32,7 @@ class DivergenceError(HspanError):
 
 
 class SRTrainingModule(L.LightningModule):
-    """A network, its average over the steps, and an optimizer of the L1 loss.
+    """A network, its average over the steps, and an optimizer of the recipe's loss.
 
     Steps are skipped when the loss or the gradient isn't finite: weights and the optimizer's state
     stay as they are, the step counts.
@@ -58,6 +58,7 @@ class SRTrainingModule(L.LightningModule):
         if recipe.training.channels_last:
             network = cast(Any, network).to(memory_format=torch.channels_last)
         self.network = network
+        self._loss = F.l1_loss if recipe.training.loss == "l1" else F.mse_loss
         self.average = deepcopy(network).requires_grad_(False) if recipe.training.ema else None
         self.register_buffer("skipped", torch.zeros((), dtype=torch.int64))
         self.register_buffer("skipped_in_a_row", torch.zeros((), dtype=torch.int64))
@@ -160,7 +161,7 @@ class SRTrainingModule(L.LightningModule):
             group["lr"] = full * factor
 
         lr, hr = (images.float() / 255 for images in batch)
-        loss = F.l1_loss(self.network(lr).float(), hr)
+        loss = self._loss(self.network(lr).float(), hr)
         optimizer.zero_grad()
         self.manual_backward(loss)
         norm = nn.utils.clip_grad_norm_(

@@ -21,6 +21,7 @@ else:  # the same parser under its older name
     import tomli as tomllib  # pyright: ignore[reportMissingImports] (absent on newer versions)
 
 PRECISIONS = ("fp32", "bf16")
+LOSSES = ("l1", "mse")
 Section = TypeVar("Section")
 
 
@@ -143,6 +144,7 @@ class TrainingSection:
     Attributes:
         max_steps: length of the run, and of the cosine schedule.
         max_time: stops earlier, such as "90m", "2h" or "300s"; empty for no limit.
+        loss: "l1" as in the paper, or "mse", of which PSNR is a function: for the end of a run.
         precision: "fp32", or "bf16" for automatic mixed precision (parameters stay float32).
         channels_last: memory layout; faster wherever convolutions have bfloat16 units.
         compile: use ``torch.compile``.
@@ -156,6 +158,7 @@ class TrainingSection:
 
     max_steps: int
     max_time: str = ""
+    loss: str = "l1"  # Section IV-A
     precision: str = "fp32"
     channels_last: bool = True
     compile: bool = False
@@ -174,6 +177,8 @@ class TrainingSection:
             raise UsageError(
                 f"training.precision must be {' or '.join(PRECISIONS)}, got {self.precision!r}"
             )
+        if self.loss not in LOSSES:
+            raise UsageError(f"training.loss must be {' or '.join(LOSSES)}, got {self.loss!r}")
         if not 0 <= self.ema < 1:
             raise UsageError(f"training.ema must be at least 0 and below 1, got {self.ema}")
         if self.seed < 0:
