@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 _DISTANCES = (6, 11, 18, 26, 36, 48)  # from a point to its name, in points: nearest first
 _SIDES = ((1, 0), (1, 1), (-1, 0), (-1, 1), (0, 1), (1, -1), (-1, -1), (0, -1))
 _MARK = 8.0  # points that a mark takes
+_AMBIGUOUS = 26.0  # points around a mark where a name seems to be its own
 _ACROSS = {1: "left", 0: "center", -1: "right"}
 _UP = {1: "bottom", 0: "center", -1: "top"}
 
@@ -37,9 +38,13 @@ def label_points(
     pixels = figure.dpi / 72  # of a point
     inside = axes.get_window_extent()
     places = [axes.transData.transform((x, y)) for _, x, y in points]
-    half = _MARK * pixels / 2
-    taken = [Bbox.from_extents(x - half, y - half, x + half, y + half) for x, y in places]
-    for (name, x, y), (left, bottom) in zip(points, places, strict=True):
+
+    def around(side: float) -> list[Bbox]:
+        half = side * pixels / 2
+        return [Bbox.from_extents(x - half, y - half, x + half, y + half) for x, y in places]
+
+    taken, near = around(_MARK), around(_AMBIGUOUS)
+    for i, ((name, x, y), (left, bottom)) in enumerate(zip(points, places, strict=True)):
         text = axes.annotate(name, (x, y), fontsize=font_size)
         size = text.get_window_extent()
         text.remove()
@@ -47,8 +52,10 @@ def label_points(
             (side, distance, _box(left, bottom, size, side, distance * pixels))
             for distance, side in product(_DISTANCES, _SIDES)
         ]
-        # The first of equals is the nearest.
-        (across, up), distance, box = min(choices, key=lambda c: _covered(c[2], taken, inside))
+        others = near[:i] + near[i + 1 :]
+        (across, up), distance, box = min(
+            choices, key=lambda c: (_covered(c[2], taken, inside), c[1], _shared(c[2], *others))
+        )
         taken.append(box)
         line = {"arrowstyle": "-", "linewidth": 0.4, "color": "0.5", "shrinkA": 0, "shrinkB": 2}
         axes.annotate(
@@ -75,10 +82,13 @@ def _box(x: float, y: float, size: Bbox, side: tuple[int, int], distance: float)
 def _covered(box: Bbox, taken: Sequence[Bbox], inside: Bbox) -> float:
     """Area that a name would take from others, or have beyond the axes, in square pixels."""
     area = box.width * box.height
-    return area - _shared(box, inside) + sum(_shared(box, other) for other in taken)
+    return area - _shared(box, inside) + _shared(box, *taken)
 
 
-def _shared(a: Bbox, b: Bbox) -> float:
-    wide = min(a.x1, b.x1) - max(a.x0, b.x0)
-    high = min(a.y1, b.y1) - max(a.y0, b.y0)
-    return max(0.0, wide) * max(0.0, high)
+def _shared(box: Bbox, *others: Bbox) -> float:
+    shared = 0.0
+    for other in others:
+        wide = min(box.x1, other.x1) - max(box.x0, other.x0)
+        high = min(box.y1, other.y1) - max(box.y0, other.y0)
+        shared += max(0.0, wide) * max(0.0, high)
+    return shared
