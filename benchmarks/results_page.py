@@ -3,9 +3,9 @@
     python benchmarks/results_page.py             # write them
     python benchmarks/results_page.py --check     # say whether they are as they would be written
 
-Reads benchmarks/results/: ``NAME.json`` and ``NAME.log.csv`` of every weight in the package (and
-``NAME.earlier1.csv`` and so on, of the runs that it started from), which benchmarks/ship_weights.py
-writes, and ``Sx_bicubic[_BD].json`` of ``hspan eval -m bicubic --json``.
+Reads benchmarks/results/: ``NAME.json`` of every weight in the package, and ``NAME.log1.csv`` and
+so on of the runs that led to it, which benchmarks/ship_weights.py writes, and
+``Sx_bicubic[_BD].json`` of ``hspan eval -m bicubic --json``.
 """
 
 import argparse
@@ -58,10 +58,6 @@ def pages() -> dict[Path, str]:
 
 def record(name: str) -> dict[str, Any]:
     return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
-
-
-def logged(name: str) -> Path:
-    return RESULTS / f"{name}.log.csv"
 
 
 def bicubic(scale: int, kind: str) -> dict[str, Any]:
@@ -135,7 +131,7 @@ def card(weight: ShippedWeight, measured: dict[str, Any]) -> str:
         "BI": "photographs reduced by bicubic interpolation (BI)",
         "BD": "photographs blurred by a Gaussian (7×7, σ 1.6) and decimated (BD)",
     }[weight.kind]
-    stages = [*measured.get("earlier", ()), measured["provenance"]]
+    runs = [training(run, number) for number, run in enumerate(measured["runs"], 1)]
     return template("model_card.md").substitute(
         title=f"{weight.model} ×{weight.scale}, {weight.kind}",
         file=weight.path.name,
@@ -148,7 +144,7 @@ def card(weight: ShippedWeight, measured: dict[str, Any]) -> str:
         border=weight.scale,
         scores="\n".join(scores),
         name=weight.name,
-        stages="\n\n".join(stage(each) for each in stages),
+        training="\n\n".join(runs),
         device=made["device"],
         images=f"{made['images']:,}",
         data_hash=made["data_sha256"][:12],
@@ -156,10 +152,15 @@ def card(weight: ShippedWeight, measured: dict[str, Any]) -> str:
     )
 
 
-def stage(made: dict[str, Any]) -> str:
-    """One run of those that led to a file: its command, and what that does."""
-    recipe = made["recipe"]
-    training, data, schedule = recipe["training"], recipe["data"], recipe["schedule"]
+def training(run: dict[str, Any], number: int) -> str:
+    """One run of those that led to a file: its command, and what that does.
+
+    Args:
+        run: its provenance.
+        number: 1 is the first.
+    """
+    recipe = run["recipe"]
+    settings, data, schedule = recipe["training"], recipe["data"], recipe["schedule"]
     optimizer = recipe["optimizer"]
     ending = (
         f"constant, with a line to 0 over the last {schedule['descent']:,} steps"
@@ -172,23 +173,24 @@ def stage(made: dict[str, Any]) -> str:
         if optimizer.get("name") == "muon"
         else f"Adam at {optimizer['lr']:g}"
     )
-    start, candidates = training["init_from"], data.get("candidates", 1)
-    text = template("training_stage.md").substitute(
-        start=f"from the averaged weights `{start}`" if start else "from random weights",
-        steps=f"{made['steps']:,}",
+    start, candidates = settings["init_from"], data.get("candidates", 1)
+    before = f"averaged weights `{start}`" + (" of the run before" if number > 1 else "")
+    text = template("training_run.md").substitute(
+        start=f"from the {before}" if start else "from random weights",
+        steps=f"{run['steps']:,}",
         batch=data["batch_size"],
         side=data["patch"],
         candidates=f", each the most detailed of {candidates}" if candidates > 1 else "",
-        loss={"l1": "L1", "mse": "MSE"}[training.get("loss", "l1")],
+        loss={"l1": "L1", "mse": "MSE"}[settings.get("loss", "l1")],
         rates=rates,
         warmup=schedule["warmup"],
         ending=ending,
         clip=optimizer["clip"],
-        precision=training["precision"],
-        seed=training["seed"],
-        ema=training["ema"],
-        hours=f"{made['seconds'] / 3600:.1f}",
-        remark=made.get("remark", ""),
+        precision=settings["precision"],
+        seed=settings["seed"],
+        ema=settings["ema"],
+        hours=f"{run['seconds'] / 3600:.1f}",
+        remark=run.get("remark", ""),
     )
     return f"    {command(recipe)}\n\n{textwrap.fill(text, 120, break_on_hyphens=False)}"
 
@@ -217,8 +219,8 @@ def draw_curve(weight: ShippedWeight, path: Path) -> None:
     import matplotlib.pyplot as plt
 
     rows: list[dict[str, str]] = []
-    for log in (*sorted(RESULTS.glob(f"{weight.name}.earlier*.csv")), logged(weight.name)):
-        with log.open(encoding="utf-8") as lines:
+    for number, _ in enumerate(record(weight.name)["runs"], 1):
+        with (RESULTS / f"{weight.name}.log{number}.csv").open(encoding="utf-8") as lines:
             begin = int(rows[-1]["step"]) if rows else 0
             rows += [r | {"step": str(begin + int(r["step"]))} for r in csv.DictReader(lines)]
     losses = [(int(r["step"]), float(r["loss"])) for r in rows if r["loss"]]

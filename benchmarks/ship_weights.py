@@ -4,8 +4,8 @@
 
 Stores the weights in float16 under src/hspan/pretrained/, with the scores of exactly what is stored
 in their metadata. The evaluations, without and with the self-ensemble, and the run's settings go to
-benchmarks/results/NAME.json, its log beside it; so do those of earlier runs of the same scale that
-led to it, each given by its file of weights, with its log beside that.
+benchmarks/results/NAME.json, its log to NAME.log1.csv beside it. Where earlier runs of the same
+scale led to it, they come first: each is given by its file of weights, with its log beside that.
 benchmarks/results_page.py turns these files into the model card and docs/results.md.
 """
 
@@ -34,12 +34,18 @@ def main() -> None:
     parser.add_argument("--data", nargs="+", required=True, help="folders to score")
     parser.add_argument("--ensemble", nargs="*", default=[], help="to score with self-ensemble")
     parser.add_argument("--after", nargs="*", default=[], type=Path, help="earlier runs' weights")
-    parser.add_argument("--remark", help="what the settings don't tell about this run")
+    parser.add_argument(
+        "--remark",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("RUN", "TEXT"),
+        help="what the settings don't tell about a run; 1 is the first",
+    )
     args = parser.parse_args()
     metadata = read_metadata(args.weights)
     name = metadata["hspan.model"]
     provenance = json.loads(metadata["hspan.provenance"])
-    provenance |= {"remark": args.remark} if args.remark else {}
     kind = provenance["recipe"]["data"]["kind"]
     target = PRETRAINED / args.weights.name
     RESULTS.mkdir(parents=True, exist_ok=True)
@@ -53,17 +59,18 @@ def main() -> None:
     details = {**provenance, "scores": scores, "protocol": asdict(result.protocol)}
     save_model(stored, target, name=name, metadata=details, dtype=torch.float16)
 
-    record = {"provenance": provenance, "evaluation": portable(result)}
-    for i, earlier in enumerate(args.after, 1):
-        made = json.loads(read_metadata(earlier)["hspan.provenance"])
-        record.setdefault("earlier", []).append(made)
-        shutil.copyfile(earlier.with_name("log.csv"), RESULTS / f"{target.stem}.earlier{i}.csv")
+    runs = [json.loads(read_metadata(file)["hspan.provenance"]) for file in args.after]
+    runs.append(provenance)
+    for number, text in args.remark:
+        runs[int(number) - 1]["remark"] = text
+    record = {"runs": runs, "evaluation": portable(result)}
+    for number, file in enumerate((*args.after, args.weights), 1):
+        shutil.copyfile(file.with_name("log.csv"), RESULTS / f"{target.stem}.log{number}.csv")
     if args.ensemble:
         record["ensemble"] = portable(
             evaluate(stored, args.ensemble, scale=scale, kind=kind, precision="fp32", ensemble=True)
         )
     (RESULTS / f"{target.stem}.json").write_text(json.dumps(record, indent=1) + "\n")
-    shutil.copyfile(args.weights.with_name("log.csv"), RESULTS / f"{target.stem}.log.csv")
     print(json.dumps(scores, indent=1))
 
 
