@@ -1,4 +1,4 @@
-// The screen and the second look on AMX: sixteen keys by sixteen queries in one instruction.
+// The screen on AMX: sixteen keys by sixteen queries in one instruction.
 //
 // A tile of keys has one key a row, sixteen words of it; a tile of queries has one word a row, of
 // sixteen queries. Their product is a tile of scores, one key a row, one query a column: what the
@@ -43,14 +43,29 @@ HSPAN_INLINE Lanes largest_of_tile(const float* scores) {
   return max(a, b);
 }
 
-// Scores of two blocks of keys against two tiles of queries stay in tiles 0 to 3.
+// Scores of two blocks of keys against two tiles of queries end up in tiles 0 to 3. What was there
+// before goes to out, each tile just before it is needed again: stores then wait for nothing, and
+// overlap with products.
 HSPAN_INLINE void multiply_tiles(const uint32_t* keys0, const uint32_t* keys1,
-                                 const uint32_t* lanes0, const uint32_t* lanes1, int64_t words) {
+                                 const uint32_t* lanes0, const uint32_t* lanes1, int64_t words,
+                                 float* out) {
+  _tile_loadd(4, keys0, 64);
+  _tile_loadd(6, lanes0, 64);
+  _tile_stored(0, out, 64);
   _tile_zero(0);
+  _tile_dpbf16ps(0, 4, 6);
+  _tile_loadd(5, keys1, 64);
+  _tile_stored(1, out + kTileWords, 64);
   _tile_zero(1);
+  _tile_dpbf16ps(1, 5, 6);
+  _tile_loadd(7, lanes1, 64);
+  _tile_stored(2, out + 2 * kTileWords, 64);
   _tile_zero(2);
+  _tile_dpbf16ps(2, 4, 7);
+  _tile_stored(3, out + 3 * kTileWords, 64);
   _tile_zero(3);
-  for (int64_t w = 0; w < words * kLanes; w += kTileWords) {
+  _tile_dpbf16ps(3, 5, 7);
+  for (int64_t w = kTileWords; w < words * kLanes; w += kTileWords) {
     _tile_loadd(4, keys0 + w, 64);
     _tile_loadd(6, lanes0 + w, 64);
     _tile_dpbf16ps(0, 4, 6);
@@ -62,19 +77,25 @@ HSPAN_INLINE void multiply_tiles(const uint32_t* keys0, const uint32_t* keys1,
   }
 }
 
-// Fills maxima[tile][block] for count tiles, panel of keys by panel, so that a panel stays in the
-// cache while every tile passes over it. The maxima of one set of scores are taken while the next
-// set is being multiplied.
-inline void screen(const PackedKeys& keys, const uint32_t* lanes, int count, float* maxima) {
+// Fills maxima[tile][block] for count tiles, and tops[tile] with the largest of them, panel of keys
+// by panel, so that a panel stays in the first-level cache while every tile passes over it.
+inline void screen(const PackedKeys& keys, const uint32_t* lanes, int count, float* maxima,
+                   float* tops) {
   const int64_t words = keys.words_per_key, block_words = words * kLanes;
-  constexpr int64_t kPanelBytes = 1 << 18;
+  constexpr int64_t kPanelBytes = 12 << 10;
   const int64_t panel = larger<int64_t>(4, kPanelBytes / (block_words * 4) / 2 * 2);
-  alignas(64) float scores[2][4 * kTileWords];
-  float* target[4] = {};  // where the maxima of the waiting scores go
-  int turn = 0;
-  bool waiting = false;
-  const auto finish = [&](const float* from) {
-    for (int i = 0; i < 4; i++) store(target[i], largest_of_tile(from + i * kTileWords));
+  for (int t = 0; t < count; t++) store(tops + t * kLanes, broadcast(-__FLT_MAX__));
+  alignas(64) float scores[4 * kTileWords], nowhere[kLanes] = {};
+  // Where the maxima of the scores in tiles 0 to 3 go: nowhere at first.
+  float *target[4] = {nowhere, nowhere, nowhere, nowhere}, *top[2] = {nowhere, nowhere};
+  const auto finish = [&] {
+    for (int i = 0; i < 2; i++) {
+      const Lanes a = largest_of_tile(scores + 2 * i * kTileWords);
+      const Lanes b = largest_of_tile(scores + (2 * i + 1) * kTileWords);
+      store(target[2 * i], a);
+      store(target[2 * i + 1], b);
+      store(top[i], max(load(top[i]), max(a, b)));
+    }
   };
   for (int64_t first = 0; first < keys.blocks; first += panel) {
     const int64_t last = smaller(first + panel, keys.blocks);
@@ -84,28 +105,55 @@ inline void screen(const PackedKeys& keys, const uint32_t* lanes, int count, flo
       for (int64_t b = first; b < last; b += 2) {
         const int64_t b1 = smaller(b + 1, last - 1);
         multiply_tiles(keys.words + b * block_words, keys.words + b1 * block_words,
-                       lanes + t * block_words, lanes + t1 * block_words, words);
-        if (waiting) finish(scores[turn ^ 1]);
-        float* out = scores[turn];
-        _tile_stored(0, out, 64);
-        _tile_stored(1, out + kTileWords, 64);
-        _tile_stored(2, out + 2 * kTileWords, 64);
-        _tile_stored(3, out + 3 * kTileWords, 64);
+                       lanes + t * block_words, lanes + t1 * block_words, words, scores);
+        finish();
         target[0] = maxima + (t * keys.blocks + b) * kLanes;
         target[1] = maxima + (t * keys.blocks + b1) * kLanes;
         target[2] = maxima + (t1 * keys.blocks + b) * kLanes;
         target[3] = maxima + (t1 * keys.blocks + b1) * kLanes;
-        waiting = true;
-        turn ^= 1;
+        top[0] = tops + t * kLanes;
+        top[1] = tops + t1 * kLanes;
       }
     }
   }
-  if (waiting) finish(scores[turn ^ 1]);
+  _tile_stored(0, scores, 64);
+  _tile_stored(1, scores + kTileWords, 64);
+  _tile_stored(2, scores + 2 * kTileWords, 64);
+  _tile_stored(3, scores + 3 * kTileWords, 64);
+  finish();
+}
+
+constexpr int kTilesAtOnce = 4;
+
+// Multiplies a block of keys by a few tiles of queries: scores[tile][key][query].
+inline void score_block(const PackedKeys& keys, int64_t block,
+                        const uint32_t* const (&lanes)[kTilesAtOnce], float* scores) {
+  const int64_t block_words = keys.words_per_key * kLanes;
+  const uint32_t* key = keys.words + block * block_words;
+  _tile_zero(0);
+  _tile_zero(1);
+  _tile_zero(2);
+  _tile_zero(3);
+  for (int64_t w = 0; w < block_words; w += kTileWords) {
+    _tile_loadd(4, key + w, 64);
+    _tile_loadd(5, lanes[0] + w, 64);
+    _tile_dpbf16ps(0, 4, 5);
+    _tile_loadd(6, lanes[1] + w, 64);
+    _tile_dpbf16ps(1, 4, 6);
+    _tile_loadd(7, lanes[2] + w, 64);
+    _tile_dpbf16ps(2, 4, 7);
+    _tile_loadd(5, lanes[3] + w, 64);
+    _tile_dpbf16ps(3, 4, 5);
+  }
+  _tile_stored(0, scores, 64);
+  _tile_stored(1, scores + kTileWords, 64);
+  _tile_stored(2, scores + 2 * kTileWords, 64);
+  _tile_stored(3, scores + 3 * kTileWords, 64);
 }
 
 constexpr int kBlocksAtOnce = 4;
 
-// Multiplies some blocks of keys again, scores[block][key][query].
+// Multiplies some blocks of keys, scores[block][key][query].
 inline void score_blocks(const PackedKeys& keys, const uint32_t* lanes, const int32_t* blocks,
                          int count, float* scores) {
   const int64_t block_words = keys.words_per_key * kLanes;

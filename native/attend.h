@@ -9,12 +9,12 @@
 namespace hspan::HSPAN_ISA {
 
 // Deals the collected rows out: candidates[l] lists the keys that query l has to look at.
-inline void deal(const Collected& found, const Margins& margins, const PackedKeys& keys,
-                 int64_t stride, Scratch& scratch, int64_t (&counts)[kLanes]) {
+inline void deal(const Collection& found, const PackedKeys& keys, int64_t stride,
+                 Scratch& scratch, int64_t (&counts)[kLanes]) {
   for (int l = 0; l < kLanes; l++) counts[l] = 0;
   for (int64_t r = 0; r < found.count; r++) {
     const int32_t key = scratch.row_keys[r];
-    for (unsigned m = candidates_of(found, margins, keys, scratch, r); m; m &= m - 1) {
+    for (unsigned m = candidates_of(found, keys, r); m; m &= m - 1) {
       const int l = __builtin_ctz(m);
       scratch.candidates[l * stride + counts[l]++] = key;
     }
@@ -75,17 +75,23 @@ void finish(const Image<Real>& image, int64_t query, int32_t* candidates, int64_
   keep(support, query, candidates, weights, kept);
 }
 
+// A lower bound of kappa, relative to a largest score that the screen didn't underrate.
+HSPAN_INLINE Lanes lowest_kappa(const Collection& found) {
+  const Lanes top = found.bounds.top;
+  return found.low - top - found.margins.most - slack(found.low, top);
+}
+
 // The queries of a tile, each on its own.
 template <class Real>
-void finish_each(const Image<Real>& image, const PackedKeys& keys, const Collected& found,
-                 const Margins& margins, int64_t tile, int t, Scratch& scratch, Real* out,
-                 Real* limits, const Support<Real>* support) {
+void finish_each(const Image<Real>& image, const PackedKeys& keys, const Collection& found,
+                 int64_t tile, int t, Scratch& scratch, Real* out, Real* limits,
+                 const Support<Real>* support) {
   const double* errors = scratch.errors + t * kLanes;
   const int64_t stride = stride_of(keys);
   int64_t counts[kLanes];
-  deal(found, margins, keys, stride, scratch, counts);
-  float lowest[kLanes];  // of kappa, relative to a largest score that the screen didn't underrate
-  store(lowest, found.low - found.top - margins.most - slack(found.low, found.top));
+  deal(found, keys, stride, scratch, counts);
+  float lowest[kLanes];
+  store(lowest, lowest_kappa(found));
   for (int l = 0; l < kLanes; l++) {
     const int64_t place = tile * kLanes + l;
     if (place >= image.queries) break;
@@ -110,19 +116,41 @@ void finish_each(const Image<Real>& image, const PackedKeys& keys, const Collect
 
 // The queries of a tile, all at once; see tiles.h.
 inline void finish_together(const Image<float>& image, const PackedKeys& keys,
-                            const Collected& found, const Margins& margins, int64_t tile,
-                            const double* scales, bool exact, Scratch& scratch, float* out,
-                            float* limits, const Support<float>* support) {
+                            const Collection& found, int64_t tile, const double* scales,
+                            Way way, Scratch& scratch, float* out, float* limits,
+                            const Support<float>* support) {
   const int64_t stride = stride_of(keys), depth = image.value_channels;
-  float* rows = scratch.rows;
-  const int32_t* row_keys = scratch.row_keys;
-  if (!exact)
-    rescore_together(image, keys, tile, row_keys, found.count, scratch.transposed, rows);
+  float* rows = found.rows;
+  int32_t* row_keys = scratch.row_keys;
+  float* outputs[kLanes];
+  for (int l = 0; l < kLanes; l++) {
+    outputs[l] = out + query_at(image, tile * kLanes + l) * depth;
+    for (int64_t d = 0; d < depth; d += kLanes) __builtin_prefetch(outputs[l] + d, 1);
+  }
+  double offsets[kLanes];  // scores less what the rows will hold: what the keys' mean contributes
+  for (int l = 0; l < kLanes; l++)
+    offsets[l] = score(keys.mean, image.query + query_at(image, tile * kLanes + l) * image.channels,
+                       image.channels);
+  if (way == Way::kRows) {
+    rescore_rows(image, tile, row_keys, found.count, offsets, scratch.transposed, rows);
+  } else if (way == Way::kPairs) {
+    float largest[kLanes];
+    store(largest, found.bounds.top);
+    for (int l = 0; l < kLanes; l++) offsets[l] += largest[l];
+    rescore_pairs(image, keys, found, tile, row_keys, offsets, scratch.wide);
+  }
   const Lanes top = largest(rows, found.count), zero = broadcast(0.f);
-  for (int64_t r = 0; r < found.count; r++)
-    store(rows + r * kLanes, load(rows + r * kLanes) - top);
-  const Lanes lowest = found.low - found.top - margins.most - slack(found.low, found.top);
+  const Lanes lowest = lowest_kappa(found);
   const bool truncates = image.topk && image.topk < found.count;
+  // Scores relative to the largest; rows that only the screen's margin had let pass are dropped.
+  const Lanes least = truncates ? broadcast(-__FLT_MAX__) : lowest;
+  int64_t count = 0;
+  for (int64_t r = 0; r < found.count; r++) {
+    const Lanes row = load(rows + r * kLanes) - top;
+    store(rows + count * kLanes, row);
+    row_keys[count] = row_keys[r];
+    count += exceeding(row, least) != 0;
+  }
   if (truncates) {
     int64_t queries[kLanes];
     float errors[kLanes];
@@ -131,62 +159,66 @@ inline void finish_together(const Image<float>& image, const PackedKeys& keys,
       errors[l] = round_up(sum_error(image.channels) * scales[l] *
                            (1 + (keys.norm > 0 ? 2 * keys.mean_norm / keys.norm : 0)));
     }
-    keep_largest(image, queries, row_keys, found.count, errors, stride, scratch);
+    keep_largest(image, queries, row_keys, rows, count, errors, stride, scratch);
   }
   // Without all of the support, kappa may be lower than the screen found.
-  const Lanes start = truncates ? broadcast(-1.f) : max(lowest, broadcast(-1.f));
-  const Lanes near = climb(rows, found.count, start, 100, broadcast(-1e-6f) * start);
-  const Lanes kappa = last_step(rows, found.count, near);
+  Lanes kappa = truncates ? broadcast(-1.f) : max(lowest, broadcast(-1.f));
+  const Lanes enough = broadcast(-1e-6f) * kappa;
+  if (!truncates) {  // after a step, few rows are left
+    kappa = max(kappa, newton_step(rows, count, kappa) - enough);
+    count = keep_rows(rows, row_keys, count, kappa);
+  }
+  kappa = last_step(rows, count, climb(rows, count, kappa, 100, enough));
   Positive members;
-  for (int64_t r = 0; r < found.count; r++) {
+  for (int64_t r = 0; r < count; r++) {
     const Lanes weights = load(rows + r * kLanes) - kappa;
     members.add(weights);
     store(rows + r * kLanes, max(weights, zero));
   }
-  const bool full = sum(members.numbers()) > kFull * static_cast<float>(found.count) &&
-                    multiply_values(image, row_keys, rows, found.count, scratch.transposed);
-
-  int64_t counts[kLanes] = {};
-  float* weights = static_cast<float*>(scratch.weights);
-  if (!full || support)
-    deal_weights(rows, row_keys, found.count, stride, weights, scratch.candidates, counts);
   float tops[kLanes], kappas[kLanes];
   store(tops, top);
   store(kappas, kappa);
-  for (int l = 0; l < kLanes; l++) {
-    const int64_t place = tile * kLanes + l;
-    if (place >= image.queries) break;
-    const int64_t query = query_at(image, place);
-    // Scores were those of centred keys.
-    double offset = 0;
-    for (int64_t c = 0; c < image.channels; c++)
-      offset += image.query[query * image.channels + c] * keys.mean[c];
-    limits[2 * query] = static_cast<float>(tops[l] + offset);
+  const int lanes = static_cast<int>(smaller<int64_t>(kLanes, image.queries - tile * kLanes));
+  for (int l = lanes; l < kLanes; l++) outputs[l] = scratch.transposed;  // nobody's
+  for (int l = 0; l < lanes; l++) {
+    const int64_t query = query_at(image, tile * kLanes + l);
+    limits[2 * query] = static_cast<float>(tops[l] + offsets[l]);
     limits[2 * query + 1] = kappas[l];
-    float* to = out + query * depth;
-    if (full)
-      for (int64_t d = 0; d < depth; d++) to[d] = scratch.transposed[d * kLanes + l];
-    else
-      gather(image.value, depth, scratch.candidates + l * stride, weights + l * stride, counts[l],
-             false, to);
-    keep(support, query, scratch.candidates + l * stride, weights + l * stride, counts[l]);
+  }
+
+  // Weights and values, as matrices, value by value, or, in long sums, query by query.
+  constexpr int64_t kLong = 512;
+  const bool full = sum(members.numbers()) > kFull * static_cast<float>(count) &&
+                    multiply_values(image, row_keys, rows, count, scratch.transposed);
+  const bool shared = !full && count <= kLong;
+  if (full) transpose_out(scratch.transposed, depth, lanes, outputs);
+  if (shared) spread(image.value, depth, row_keys, rows, count, outputs);
+  if ((full || shared) && !support) return;
+  int64_t counts[kLanes] = {};
+  float* weights = static_cast<float*>(scratch.weights);
+  deal_weights(rows, row_keys, count, stride, weights, scratch.candidates, counts);
+  for (int l = 0; l < lanes; l++) {
+    const int32_t* candidates = scratch.candidates + l * stride;
+    if (!full && !shared)
+      gather(image.value, depth, candidates, weights + l * stride, counts[l], false, outputs[l]);
+    keep(support, query_at(image, tile * kLanes + l), candidates, weights + l * stride,
+         counts[l]);
   }
 }
 
-inline bool finish_tile(const Image<float>& image, const PackedKeys& keys, const Collected& found,
-                        const Margins& margins, int64_t tile, const double* scales, bool exact,
+inline bool finish_tile(const Image<float>& image, const PackedKeys& keys,
+                        const Collection& found, int64_t tile, const double* scales, bool exact,
                         Scratch& scratch, float* out, float* limits,
                         const Support<float>* support) {
-  if (!pays_together(image, keys, found, margins, scratch, scales, exact)) return false;
-  finish_together(image, keys, found, margins, tile, scales, exact, scratch, out, limits,
-                  support);
+  const Way way = choose_way(image, keys, found, scales, exact);
+  if (way == Way::kAlone) return false;
+  finish_together(image, keys, found, tile, scales, way, scratch, out, limits, support);
   return true;
 }
 
 // Doubles are always finished one by one.
-inline bool finish_tile(const Image<double>&, const PackedKeys&, const Collected&, const Margins&,
-                        int64_t, const double*, bool, Scratch&, double*, double*,
-                        const Support<double>*) {
+inline bool finish_tile(const Image<double>&, const PackedKeys&, const Collection&, int64_t,
+                        const double*, bool, Scratch&, double*, double*, const Support<double>*) {
   return false;
 }
 
@@ -195,18 +227,38 @@ inline bool finish_tile(const Image<double>&, const PackedKeys&, const Collected
 template <class Real>
 Hints probe(const Image<Real>& image, const PackedKeys& keys, Scratch& scratch) {
   const TileUnit unit;
-  const int64_t tiles = blocks_of(image.queries);
+  const Search search{image.keys, image.topk < image.keys ? image.topk : 0, kFirstGap};
   Hints hints{0, 0};
   for (int part = 1; part <= 5; part += 2) {
-    scratch.gap = kFirstGap;
-    pack_queries(image, keys, tiles * part / 6, 0, scratch);
-    screen(keys, scratch.lanes, 1, scratch.maxima);
-    const Collected found = collect(keys, image.keys, image.topk, scratch.lanes,
-                                    Margins(scratch, 0), scratch.maxima, scratch);
-    hints.gap += scratch.gap / 3;
-    hints.hit_share += found.hit_share / 3;
+    pack_queries(image, keys, blocks_of(image.queries) * part / 6, 0, scratch);
+    screen(keys, scratch.lanes, 1, scratch.maxima, scratch.tops);
+    Collection found{};
+    found.margins = Margins(scratch, 0);
+    const int64_t hits = begin_collection(found, keys, search, scratch.maxima,
+                                          load(scratch.tops), scratch.hits);
+    hints.gap += sum(found.bounds.top - found.bounds.kappa) / (3 * kLanes);
+    hints.hit_share += static_cast<float>(hits) / static_cast<float>(3 * keys.blocks);
   }
+  hints.gap = larger(1e-6f, 1.5f * hints.gap);
   return hints;
+}
+
+// Screens some tiles and collects what passes.
+inline void screen_and_collect(const PackedKeys& keys, const Search& search, int count,
+                               Scratch& scratch, Collection* tiles) {
+  screen(keys, scratch.lanes, count, scratch.maxima, scratch.tops);
+  for (int64_t block = 0; block < keys.blocks; block++) scratch.askers[block] = 0;
+  for (int t = 0; t < count; t++) {
+    tiles[t].rows = scratch.collected + t * (scratch.capacity + 64) * kLanes;
+    tiles[t].places = scratch.collected_places + t * (scratch.capacity + 64);
+    tiles[t].capacity = scratch.capacity;
+    const int64_t hits =
+        begin_collection(tiles[t], keys, search, scratch.maxima + t * keys.blocks * kLanes,
+                         load(scratch.tops + t * kLanes), scratch.hits);
+    for (int64_t h = 0; h < hits; h++)
+      scratch.askers[scratch.hits[h]] |= static_cast<uint16_t>(1 << t);
+  }
+  collect_blocks(keys, scratch.lanes, search, scratch.askers, tiles);
 }
 
 template <class Real>
@@ -214,25 +266,27 @@ void attend(const Image<Real>& image, const PackedKeys& keys, const Hints& hints
             Scratch& scratch, int64_t first, int count, Real* out, Real* limits,
             const Support<Real>* support) {
   const TileUnit unit;
-  const int64_t words = keys.words_per_key;
+  const Search search{image.keys, image.topk < image.keys ? image.topk : 0, hints.gap};
   bool exact[kTilesPerGroup];
-  for (int t = 0; t < count; t++) exact[t] = pack_queries(image, keys, first + t, t, scratch);
+  Collection tiles[kTilesPerGroup];
+  for (int t = 0; t < count; t++) {
+    exact[t] = pack_queries(image, keys, first + t, t, scratch);
+    tiles[t].margins = Margins(scratch, t);
+  }
   // Where queries have to look into most blocks, screening only comes on top.
   const bool screened = hints.hit_share < kScreenPays;
-  if (screened) screen(keys, scratch.lanes, count, scratch.maxima);
-  scratch.gap = hints.gap;
+  if (screened) screen_and_collect(keys, search, count, scratch, tiles);
   for (int t = 0; t < count; t++) {
-    const uint32_t* lanes = scratch.lanes + t * words * kLanes;
-    const float* maxima = screened ? scratch.maxima + t * keys.blocks * kLanes : nullptr;
-    const Margins margins(scratch, t);
-    const Collected found =
-        collect(keys, image.keys, image.topk, lanes, margins, maxima, scratch);
+    Collection& found = tiles[t];
+    if (!screened || found.overflown)
+      collect_all(found, keys, scratch.lanes + t * keys.words_per_key * kLanes, search, scratch);
+    finish_collection(found, keys, search);
     for (int64_t r = 0; r < found.count; r++)
-      scratch.row_keys[r] =
-          image.key_order ? image.key_order[scratch.row_places[r]] : scratch.row_places[r];
-    if (!finish_tile(image, keys, found, margins, first + t, scratch.scales + t * kLanes, exact[t],
-                     scratch, out, limits, support))
-      finish_each(image, keys, found, margins, first + t, t, scratch, out, limits, support);
+      scratch.row_keys[r] = image.key_order ? image.key_order[found.places[r]] : found.places[r];
+    const double* scales = scratch.scales + t * kLanes;
+    if (!finish_tile(image, keys, found, first + t, scales, exact[t], scratch, out, limits,
+                     support))
+      finish_each(image, keys, found, first + t, t, scratch, out, limits, support);
   }
 }
 

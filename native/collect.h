@@ -12,6 +12,7 @@ struct Margins {
   Lanes per_norm, per_error;
   Lanes most;  // for any key
 
+  Margins() = default;
   Margins(const Scratch& scratch, int t)
       : per_norm(load(scratch.per_norm + t * kLanes)),
         per_error(load(scratch.per_error + t * kLanes)) {
@@ -38,55 +39,6 @@ HSPAN_INLINE Lanes slack(Lanes kappa, Lanes top) {
   return fma(broadcast(2e-6f), size, broadcast(1e-4f) * (top - kappa)) + broadcast(1e-30f);
 }
 
-struct Collected {
-  int64_t count;    // rows of 16 scores in scratch.rows
-  Lanes top;        // largest packed score
-  Lanes low;        // a lower bound of what the scores (not the packed ones) must exceed
-  float hit_share;  // of the blocks, those multiplied again
-};
-
-// The bits of the queries that have to look at the key of row r.
-HSPAN_INLINE unsigned candidates_of(const Collected& found, const Margins& margins,
-                                    const PackedKeys& keys, const Scratch& scratch, int64_t r) {
-  return exceeding(load(scratch.rows + r * kLanes) + margins.of_key(keys, scratch.row_places[r]),
-                   found.low);
-}
-
-HSPAN_INLINE int64_t keep_rows(float* rows, int32_t* places, int64_t count, Lanes level) {
-  int64_t kept = 0;
-  for (int64_t r = 0; r < count; r++) {
-    const Lanes row = load(rows + r * kLanes);
-    const int32_t place = places[r];
-    store(rows + kept * kLanes, row);
-    places[kept] = place;
-    kept += exceeding(row, level) != 0;
-  }
-  return kept;
-}
-
-// Multiplies up to kBlocksAtOnce blocks of keys again and appends the keys that exceed the level.
-inline int64_t append_blocks(const PackedKeys& keys, const uint32_t* lanes, const int32_t* blocks,
-                             int number, int64_t key_count, Lanes level, float* rows,
-                             int32_t* places, int64_t count) {
-  alignas(64) float scores[kBlocksAtOnce * kLanes * kLanes];
-  score_blocks(keys, lanes, blocks, number, scores);
-  for (int i = 0; i < number; i++) {
-    const int32_t first = blocks[i] * kLanes;
-    const int limit = static_cast<int>(smaller<int64_t>(kLanes, key_count - first));
-    for (int k = 0; k < limit; k++) {
-      const Lanes row = load(scores + (i * kLanes + k) * kLanes);
-      store(rows + count * kLanes, row);
-      places[count] = first + k;
-      count += exceeding(row, level) != 0;
-    }
-  }
-  return count;
-}
-
-// The share of blocks with candidates above which everything is collected at once.
-constexpr float kScreenPays = 0.5f;
-constexpr float kFirstGap = 0.25f;
-
 struct Bounds {
   Lanes top;    // largest packed score, or less
   Lanes kappa;  // lower bound of the packed scores' kappa
@@ -103,32 +55,154 @@ HSPAN_INLINE Bounds raise(const float* rows, int64_t count, Bounds from, int64_t
   return from;
 }
 
-// Bounds from block maxima, or from all scores.
-HSPAN_INLINE Bounds first_bounds(const float* rows, int64_t count, float gap, int64_t topk) {
-  const Lanes top = largest(rows, count);
-  // A first guess from the right is as good as one from the left: Newton lands below the root.
-  const Lanes kappa = max(newton_step(rows, count, top - broadcast(gap)), top - broadcast(1.f));
-  const Lanes nothing = broadcast(-__FLT_MAX__);
-  return raise(rows, count, {top, kappa, nothing}, topk, 12, broadcast(0.02f) * (top - kappa));
-}
-
 // What a packed score exceeds if its score can be in the support, as far as the margin goes.
-HSPAN_INLINE Lanes low_of(Bounds b, Lanes margin) {
+HSPAN_INLINE Lanes low_of(const Bounds& b, Lanes margin) {
   return max(b.kappa, b.kth) - margin - slack(b.kappa, b.top);
 }
 
-// All scores of a tile, without a screen: the rows are the keys.
-inline int64_t collect_all(const PackedKeys& keys, const uint32_t* lanes, int64_t key_count,
-                           Scratch& scratch) {
-  for (int64_t b = 0; b < keys.blocks; b += kBlocksAtOnce) {
-    int32_t blocks[kBlocksAtOnce];
-    const int number = static_cast<int>(smaller<int64_t>(kBlocksAtOnce, keys.blocks - b));
-    for (int i = 0; i < number; i++) blocks[i] = static_cast<int32_t>(b + i);
-    // Rows have room for a few blocks more.
-    score_blocks(keys, lanes, blocks, number, scratch.rows + b * kLanes * kLanes);
+HSPAN_INLINE int64_t keep_rows(float* rows, int32_t* places, int64_t count, Lanes level) {
+  int64_t kept = 0;
+  for (int64_t r = 0; r < count; r++) {
+    const Lanes row = load(rows + r * kLanes);
+    const int32_t place = places[r];
+    store(rows + kept * kLanes, row);
+    places[kept] = place;
+    kept += exceeding(row, level) != 0;
   }
-  for (int64_t j = 0; j < key_count; j++) scratch.row_places[j] = static_cast<int32_t>(j);
-  return key_count;
+  return kept;
+}
+
+// What a tile has collected.
+struct Collection {
+  Margins margins;
+  Bounds bounds;
+  Lanes low;         // a lower bound of what the scores (not the packed ones) must exceed
+  float* rows;       // [capacity + 64, 16] packed scores of the keys that passed the bound
+  int32_t* places;   // [capacity + 64] where these keys stand in the blocks
+  int64_t count;     // of rows
+  int64_t full;      // when it has so many, the bound is raised
+  int64_t capacity;
+  bool overflown;    // more keys pass than there is room for: nothing is collected any more
+};
+
+// What is searched for.
+struct Search {
+  int64_t keys;  // M; those of the last block that are copies don't count
+  int64_t topk;  // 0: every key takes part
+  float gap;     // how far kappa may lie below the largest score: Newton's first guess
+};
+
+// The share of blocks with candidates above which everything is collected at once.
+constexpr float kScreenPays = 0.5f;
+constexpr float kFirstGap = 0.25f;
+constexpr int64_t kFirstFull = 512;  // rows
+
+inline Collection new_collection(const Margins& margins, Bounds bounds, float* rows,
+                                 int32_t* places, int64_t capacity) {
+  const Lanes low = low_of(bounds, margins.most);
+  return {margins, bounds, low, rows, places, 0, smaller(kFirstFull, capacity), capacity, false};
+}
+
+// Bounds from one look at block maxima, or at all scores. A first guess from the right is as good as
+// one from the left: Newton lands below the root.
+HSPAN_INLINE Bounds first_bounds(const float* rows, int64_t count, Lanes top, float gap) {
+  const Lanes kappa = max(newton_step(rows, count, top - broadcast(gap)), top - broadcast(1.f));
+  return {top, kappa, broadcast(-__FLT_MAX__)};
+}
+
+// Sharper ones from the same rows, or from those of them that exceed kappa.
+HSPAN_INLINE Bounds sharper_bounds(const float* rows, int64_t count, Bounds from, int64_t topk) {
+  return raise(rows, count, from, topk, 12, broadcast(0.02f) * (from.top - from.kappa));
+}
+
+// Begins with the maxima of all blocks, which are overwritten, and lists the blocks in which a key
+// may matter. Returns how many these are.
+inline int64_t begin_collection(Collection& tile, const PackedKeys& keys, const Search& search,
+                                float* maxima, Lanes top, int32_t* hits) {
+  const Lanes most = tile.margins.most;
+  Bounds b = first_bounds(maxima, keys.blocks, top, search.gap);
+  // Few blocks reach the first bound, and bounds only rise: the others needn't be looked at again.
+  const Lanes least = low_of(b, most) - most;
+  int64_t reached = 0;
+  for (int64_t block = 0; block < keys.blocks; block++) {
+    const Lanes row = load(maxima + block * kLanes);
+    store(maxima + reached * kLanes, row);
+    hits[reached] = static_cast<int32_t>(block);
+    reached += exceeding(row, least) != 0;
+  }
+  b = sharper_bounds(maxima, reached, b, search.topk);
+  tile = new_collection(tile.margins, b, tile.rows, tile.places, tile.capacity);
+  int64_t number = 0;
+  for (int64_t r = 0; r < reached; r++) {
+    hits[number] = hits[r];
+    number += exceeding(load(maxima + r * kLanes) + tile.margins.of_block(keys, hits[r]),
+                        tile.low) != 0;
+  }
+  return number;
+}
+
+// Raises the bound by what has been collected, and drops what it leaves behind.
+inline void raise_bound(Collection& tile, const Search& search) {
+  tile.bounds = raise(tile.rows, tile.count, tile.bounds, search.topk, 2, broadcast(0.f));
+  tile.low = low_of(tile.bounds, tile.margins.most);
+  tile.count = keep_rows(tile.rows, tile.places, tile.count, tile.low - tile.margins.most);
+}
+
+// Collects from a block of keys, scores[key][query].
+inline void collect(Collection& tile, const PackedKeys& keys, int64_t block, const Search& search,
+                    const float* scores) {
+  const Lanes level = tile.low - tile.margins.of_block(keys, block);
+  // Asked of all keys before any is copied: no comparison then waits for a copy.
+  unsigned passing = 0;
+#pragma GCC unroll 16
+  for (int k = 0; k < kLanes; k++)
+    passing |= static_cast<unsigned>(exceeding(load(scores + k * kLanes), level) != 0) << k;
+  const int32_t first = static_cast<int32_t>(block * kLanes);
+  if (search.keys - first < kLanes) passing &= (1u << (search.keys - first)) - 1;
+  float* row = tile.rows + tile.count * kLanes;
+  int32_t* place = tile.places + tile.count;
+  tile.count += __builtin_popcount(passing);
+  for (; passing; passing &= passing - 1) {
+    const int k = __builtin_ctz(passing);
+    store(row, load(scores + k * kLanes));
+    row += kLanes;
+    *place++ = first + k;
+  }
+  if (tile.count < tile.full) return;
+  raise_bound(tile, search);
+  tile.full = larger(kFirstFull, 2 * tile.count);
+  if (tile.full <= tile.capacity) return;
+  tile.full = tile.capacity;
+  if (search.keys < tile.capacity) return;  // room for all of them
+  tile.overflown = true;
+  tile.low = broadcast(__FLT_MAX__);
+}
+
+// The second look of all tiles at once: a block of keys is fetched for every tile that asks for it.
+// askers[block]: the tiles, a bit each.
+inline void collect_blocks(const PackedKeys& keys, const uint32_t* lanes, const Search& search,
+                           const uint16_t* askers, Collection* tiles) {
+  alignas(64) float scores[kTilesAtOnce * kLanes * kLanes];
+  const int64_t block_words = keys.words_per_key * kLanes;
+  const auto asked_from = [&](int64_t block) {
+    while (block < keys.blocks && !askers[block]) block++;
+    return block;
+  };
+  for (int64_t block = asked_from(0), next; block < keys.blocks; block = next) {
+    next = asked_from(block + 1);
+    // The screen has swept the caches since it saw these keys.
+    if (next < keys.blocks) prefetch(keys.words + next * block_words, block_words * 4);
+    for (unsigned left = askers[block]; left;) {
+      int asking[kTilesAtOnce], number = 0;
+      const uint32_t* packed[kTilesAtOnce];
+      for (; left && number < kTilesAtOnce; left &= left - 1) asking[number++] = __builtin_ctz(left);
+      for (int i = 0; i < kTilesAtOnce; i++)
+        packed[i] = lanes + asking[smaller(i, number - 1)] * block_words;
+      score_block(keys, block, packed, scores);
+      for (int i = 0; i < number; i++)
+        collect(tiles[asking[i]], keys, block, search, scores + i * kLanes * kLanes);
+    }
+  }
 }
 
 // A lower bound of the kappa of the scores themselves: that of the least that they can be. A step
@@ -151,59 +225,46 @@ inline Lanes sharpen(const PackedKeys& keys, const Margins& margins, const float
   return low;
 }
 
-// An element of the support has s > kappa, hence s~ + e > kappa, with e for its key. maxima: of the
-// tile's blocks, or null to do without a screen.
-inline Collected collect(const PackedKeys& keys, int64_t key_count, int64_t topk,
-                         const uint32_t* lanes, const Margins& margins, const float* maxima,
-                         Scratch& scratch) {
-  const int64_t blocks = keys.blocks;
-  if (topk >= key_count) topk = 0;
-  float* rows = scratch.rows;
-  int32_t* places = scratch.row_places;
-
-  Bounds b;
-  int64_t count = 0;
-  float hit_share = 1;
-  if (maxima) {
-    b = first_bounds(maxima, blocks, scratch.gap, topk);
-    Lanes low = low_of(b, margins.most);
-    int64_t hits = 0;
-    for (int64_t block = 0; block < blocks; block++) {
-      scratch.hits[hits] = static_cast<int32_t>(block);
-      hits += exceeding(load(maxima + block * kLanes) + margins.of_block(keys, block), low) != 0;
-    }
-    hit_share = static_cast<float>(hits) / static_cast<float>(blocks);
-    // Where many keys pass, the bounds are raised on the way by what has been collected.
-    int64_t full = 512;
-    for (int64_t h = 0; h < hits;) {
-      const Lanes level = low - margins.most;
-      int32_t chosen[kBlocksAtOnce];
-      int number = 0;
-      for (; h < hits && number < kBlocksAtOnce; h++) {  // the level may have risen since
-        chosen[number] = scratch.hits[h];
-        number += exceeding(load(maxima + scratch.hits[h] * kLanes), level) != 0;
-      }
-      if (number == 0) break;
-      count = append_blocks(keys, lanes, chosen, number, key_count, level, rows, places, count);
-      if (count < full) continue;
-      b = raise(rows, count, b, topk, 2, broadcast(0.f));
-      low = low_of(b, margins.most);
-      count = keep_rows(rows, places, count, low - margins.most);
-      full = larger<int64_t>(512, 2 * count);
-    }
-  } else {
-    count = collect_all(keys, lanes, key_count, scratch);
-    b = first_bounds(rows, count, scratch.gap, topk);
-    count = keep_rows(rows, places, count, low_of(b, margins.most) - margins.most);
-  }
+// Bounds as sharp as the packed scores allow, and only the keys that pass them. An element of the
+// support has s > kappa, hence s~ + e > kappa, with e for its key.
+inline void finish_collection(Collection& tile, const PackedKeys& keys, const Search& search) {
+  const Margins& margins = tile.margins;
+  raise_bound(tile, search);
+  Bounds& b = tile.bounds;
   // Exactness comes later: here a bound is good enough once it is as sharp as the scores.
-  b = raise(rows, count, b, topk, 64, max(margins.most, broadcast(0.01f) * (b.top - b.kappa)));
-  scratch.gap = larger(1e-6f, 1.5f * sum(b.top - b.kappa) / kLanes);
-  Lanes low = low_of(b, margins.most);
-  if (exceeding(margins.most, broadcast(0.02f) * (b.top - b.kappa)))  // else nothing to gain
-    low = max(low, sharpen(keys, margins, rows, places, count, b.kappa) - slack(b.kappa, b.top));
-  count = keep_rows(rows, places, count, low - margins.most);
-  return {count, b.top, low, hit_share};
+  b = raise(tile.rows, tile.count, b, search.topk, 64,
+            max(margins.most, broadcast(0.01f) * (b.top - b.kappa)));
+  tile.low = low_of(b, margins.most);
+  if (exceeding(margins.most, broadcast(0.02f) * (b.top - b.kappa))) {  // else nothing to gain
+    tile.count = keep_rows(tile.rows, tile.places, tile.count, tile.low - margins.most);
+    const Lanes sharp = sharpen(keys, margins, tile.rows, tile.places, tile.count, b.kappa);
+    tile.low = max(tile.low, sharp - slack(b.kappa, b.top));
+  }
+  tile.count = keep_rows(tile.rows, tile.places, tile.count, tile.low - margins.most);
+}
+
+// All scores of a tile, without a screen: the rows are the keys.
+inline void collect_all(Collection& tile, const PackedKeys& keys, const uint32_t* lanes,
+                        const Search& search, Scratch& scratch) {
+  float* rows = scratch.rows;
+  for (int64_t b = 0; b < keys.blocks; b += kBlocksAtOnce) {
+    int32_t blocks[kBlocksAtOnce];
+    const int number = static_cast<int>(smaller<int64_t>(kBlocksAtOnce, keys.blocks - b));
+    for (int i = 0; i < number; i++) blocks[i] = static_cast<int32_t>(b + i);
+    // Rows have room for a few blocks more.
+    score_blocks(keys, lanes, blocks, number, rows + b * kLanes * kLanes);
+  }
+  Bounds b = first_bounds(rows, search.keys, largest(rows, search.keys), search.gap);
+  b = sharper_bounds(rows, search.keys, b, search.topk);
+  tile = new_collection(tile.margins, b, rows, scratch.row_places, search.keys);
+  for (int64_t j = 0; j < search.keys; j++) tile.places[j] = static_cast<int32_t>(j);
+  tile.count = keep_rows(rows, tile.places, search.keys, tile.low - tile.margins.most);
+}
+
+// The bits of the queries that have to look at the key of row r.
+HSPAN_INLINE unsigned candidates_of(const Collection& found, const PackedKeys& keys, int64_t r) {
+  return exceeding(load(found.rows + r * kLanes) + found.margins.of_key(keys, found.places[r]),
+                   found.low);
 }
 
 }  // namespace hspan::HSPAN_ISA

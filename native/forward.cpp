@@ -50,6 +50,7 @@ int forward(const hspan_call& call, void* out, int64_t* used) {
   const Buffer<int32_t> query_order = square_order(call.queries, call.width);
   const Buffer<int32_t> key_order = square_order(call.keys, call.width);
 
+  prefer_large_pages(out, call.batch * call.queries * call.value_channels * call.real_bytes);
   if (call.capacity) {
     prefer_large_pages(call.indices, call.batch * call.capacity * 4);
     prefer_large_pages(call.weights, call.batch * call.capacity * call.real_bytes);

@@ -85,4 +85,47 @@ inline void gather(const double* rows, int64_t length, const int32_t* indices,
   }
 }
 
+// The same sums for sixteen queries that share their keys: rows[r] holds sixteen weights of the
+// value keys[r], zeros included. A value is fetched once for all of them. Adds to out[l][c ...].
+template <int Registers>
+void spread_channels(const float* values, int64_t depth, const int32_t* keys, const float* rows,
+                     int64_t count, float* const (&out)[kLanes], int64_t first) {
+  for (int64_t r = 0; r < count; r++) {
+    if (r + 6 < count) prefetch(values + keys[r + 6] * depth + first, Registers * 64);
+    const float* value = values + keys[r] * depth + first;
+    Lanes parts[Registers];
+#pragma GCC unroll 12
+    for (int c = 0; c < Registers; c++) parts[c] = load(value + c * kLanes);
+    for (unsigned m = exceeding(load(rows + r * kLanes), broadcast(0.f)); m; m &= m - 1) {
+      const int l = __builtin_ctz(m);
+      const Lanes weight = broadcast(rows[r * kLanes + l]);
+      float* sums = out[l] + first;
+#pragma GCC unroll 12
+      for (int c = 0; c < Registers; c++)
+        store(sums + c * kLanes, fma(weight, parts[c], load(sums + c * kLanes)));
+    }
+  }
+}
+
+inline void spread(const float* values, int64_t depth, const int32_t* keys, const float* rows,
+                   int64_t count, float* const (&out)[kLanes]) {
+  constexpr int kMost = kRegisters == 1 ? 12 : kRegisters == 2 ? 4 : 1;
+  for (int l = 0; l < kLanes; l++)
+    for (int64_t d = 0; d < depth; d++) out[l][d] = 0;
+  int64_t c = 0;
+  for (; c + kMost * kLanes <= depth; c += kMost * kLanes)
+    spread_channels<kMost>(values, depth, keys, rows, count, out, c);
+  for (; kMost > 4 && c + 4 * kLanes <= depth; c += 4 * kLanes)
+    spread_channels<4>(values, depth, keys, rows, count, out, c);
+  for (; c + kLanes <= depth; c += kLanes)
+    spread_channels<1>(values, depth, keys, rows, count, out, c);
+  if (c == depth) return;
+  for (int64_t r = 0; r < count; r++)
+    for (unsigned m = exceeding(load(rows + r * kLanes), broadcast(0.f)); m; m &= m - 1) {
+      const int l = __builtin_ctz(m);
+      for (int64_t d = c; d < depth; d++)
+        out[l][d] += rows[r * kLanes + l] * values[keys[r] * depth + d];
+    }
+}
+
 }  // namespace hspan::HSPAN_ISA

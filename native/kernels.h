@@ -70,22 +70,26 @@ struct Scratch {
   double* errors;       // [tiles, 16] and this, for any key; infinite: can't be screened
   double* scales;       // [tiles, 16] how large a score can be
   float* maxima;        // [tiles, blocks, 16] largest packed score of every block
-  float* rows;          // [places + 64, 16] packed scores of the keys that passed the bound
-  int32_t* row_places;  // [places + 64] where these keys stand in the blocks
-  int32_t* row_keys;    // [places + 64] which keys these are
+  float* tops;          // [tiles, 16] largest packed score of all
   int32_t* hits;        // [blocks] blocks with a key that may matter
+  uint16_t* askers;     // [blocks] for which tiles, a bit each
+  int64_t capacity;     // of what a screened tile collects
+  float* collected;     // [tiles, capacity + 64, 16] packed scores
+  int32_t* collected_places;  // [tiles, capacity + 64] where their keys stand in the blocks
+  float* rows;          // [places + 64, 16] the same for a tile by itself, with any number of keys
+  int32_t* row_places;  // [places + 64]
+  int32_t* row_keys;    // [places + 64] which keys these are
   int32_t* candidates;  // [16, places + 16] keys that may be in the support, query by query
   double* scores;       // [places]
   double* selection;    // [places]
-  double* wide;         // [C] one query
+  double* wide;         // [16, C rounded up to 8] queries
   void* weights;        // [places] Real, or [16, places + 16] float
   float* transposed;    // [max(C, D), 16]
-  float gap;            // how far kappa tends to lie below the largest score: Newton's first guess
 };
 
 // What an image's tiles are probably like.
 struct Hints {
-  float gap;        // where the scratch's starts
+  float gap;        // how far kappa tends to lie below the largest score: Newton's first guess
   float hit_share;  // how many of the blocks hold candidates of a tile
 };
 

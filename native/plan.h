@@ -75,14 +75,18 @@ class Workspace {
         errors_(tiles * kLanes),
         scales_(tiles * kLanes),
         maxima_(tiles * keys.blocks * kLanes),
+        tops_(tiles * kLanes),
+        hits_(keys.blocks),
+        askers_(keys.blocks),
+        collected_(tiles * (capacity_of(keys) + 64) * kLanes),
+        collected_places_(tiles * (capacity_of(keys) + 64)),
         rows_((keys.blocks * kLanes + 64) * kLanes),
         row_places_(keys.blocks * kLanes + 64),
         row_keys_(keys.blocks * kLanes + 64),
-        hits_(keys.blocks),
         candidates_((keys.blocks + 1) * kLanes * kLanes),
         scores_(keys.blocks * kLanes),
         selection_(keys.blocks * kLanes),
-        wide_(image.channels),
+        wide_((image.channels + 7) / 8 * 8 * kLanes),
         weights_((keys.blocks + 1) * kLanes * kLanes * 4),
         transposed_(std::max(image.channels, image.value_channels) * kLanes) {
     scratch_.lanes = lanes_.data();
@@ -91,27 +95,41 @@ class Workspace {
     scratch_.errors = errors_.data();
     scratch_.scales = scales_.data();
     scratch_.maxima = maxima_.data();
+    scratch_.tops = tops_.data();
+    scratch_.hits = hits_.data();
+    scratch_.askers = askers_.data();
+    scratch_.capacity = capacity_of(keys);
+    scratch_.collected = collected_.data();
+    scratch_.collected_places = collected_places_.data();
     scratch_.rows = rows_.data();
     scratch_.row_places = row_places_.data();
     scratch_.row_keys = row_keys_.data();
-    scratch_.hits = hits_.data();
     scratch_.candidates = candidates_.data();
     scratch_.scores = scores_.data();
     scratch_.selection = selection_.data();
     scratch_.wide = wide_.data();
     scratch_.weights = weights_.data();
     scratch_.transposed = transposed_.data();
-    scratch_.gap = 0;
   }
 
   Scratch& scratch() { return scratch_; }
 
  private:
+  // Half of it is in use when a bound is raised; tiles that need more are better off by themselves.
+  static int64_t capacity_of(const PackedKeys& keys) {
+    return std::min<int64_t>(keys.blocks * kLanes + 128, 1024 + keys.blocks * kLanes / 8);
+  }
+
   Buffer<uint32_t> lanes_;
   Buffer<float> per_norm_, per_error_;
   Buffer<double> errors_, scales_;
-  Buffer<float> maxima_, rows_;
-  Buffer<int32_t> row_places_, row_keys_, hits_, candidates_;
+  Buffer<float> maxima_, tops_;
+  Buffer<int32_t> hits_;
+  Buffer<uint16_t> askers_;
+  Buffer<float> collected_;
+  Buffer<int32_t> collected_places_;
+  Buffer<float> rows_;
+  Buffer<int32_t> row_places_, row_keys_, candidates_;
   Buffer<double> scores_, selection_, wide_;
   Buffer<char> weights_;
   Buffer<float> transposed_;

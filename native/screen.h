@@ -1,8 +1,7 @@
 // Step 2, screen: all products of queries and keys, of which only block maxima are kept.
 //
-// This is where nearly all the time goes. Sixteen queries share a vector, so that a block's maximum
-// is taken lane by lane and nothing ever moves across lanes; the scores themselves live and die
-// in registers.
+// This is where most of the time goes. Sixteen queries share a vector, so that a block's maximum
+// is taken lane by lane and nothing ever moves across lanes.
 #pragma once
 
 #include "pack.h"
@@ -49,8 +48,11 @@ constexpr int kScreenTiles = kRegisters == 1 ? 3 : 1;
 
 template <int Tiles>
 void screen_tiles(const PackedKeys& keys, const uint32_t* lanes, int64_t first, int64_t last,
-                  float* maxima) {
+                  float* maxima, float* tops) {
   const int64_t words = keys.words_per_key;
+  Lanes largest[Tiles];
+#pragma GCC unroll 4
+  for (int t = 0; t < Tiles; t++) largest[t] = load(tops + t * kLanes);
   for (int64_t b = first; b < last; b++) {
     Lanes top[Tiles];
     for (int part = 0; part < kLanes; part += kScreenKeys) {
@@ -65,24 +67,32 @@ void screen_tiles(const PackedKeys& keys, const uint32_t* lanes, int64_t first, 
       }
     }
 #pragma GCC unroll 4
-    for (int t = 0; t < Tiles; t++) store(maxima + (t * keys.blocks + b) * kLanes, top[t]);
+    for (int t = 0; t < Tiles; t++) {
+      store(maxima + (t * keys.blocks + b) * kLanes, top[t]);
+      largest[t] = max(largest[t], top[t]);
+    }
   }
+#pragma GCC unroll 4
+  for (int t = 0; t < Tiles; t++) store(tops + t * kLanes, largest[t]);
 }
 
-// Fills maxima[tile][block] for count tiles, panel of keys by panel, so that a panel stays in the
-// cache while every tile passes over it.
-inline void screen(const PackedKeys& keys, const uint32_t* lanes, int count, float* maxima) {
+// Fills maxima[tile][block] for count tiles, and tops[tile] with the largest of them, panel of keys
+// by panel, so that a panel stays in the cache while every tile passes over it.
+inline void screen(const PackedKeys& keys, const uint32_t* lanes, int count, float* maxima,
+                   float* tops) {
   const int64_t words = keys.words_per_key;
   constexpr int64_t kPanelBytes = 1 << 18;
   const int64_t panel = larger<int64_t>(4, kPanelBytes / (words * kLanes * 4));
+  for (int t = 0; t < count; t++) store(tops + t * kLanes, broadcast(-__FLT_MAX__));
   for (int64_t b = 0; b < keys.blocks; b += panel) {
     const int64_t end = smaller(b + panel, keys.blocks);
     int t = 0;
     for (; t + kScreenTiles <= count; t += kScreenTiles)
       screen_tiles<kScreenTiles>(keys, lanes + t * words * kLanes, b, end,
-                                 maxima + t * keys.blocks * kLanes);
+                                 maxima + t * keys.blocks * kLanes, tops + t * kLanes);
     for (; t < count; t++)
-      screen_tiles<1>(keys, lanes + t * words * kLanes, b, end, maxima + t * keys.blocks * kLanes);
+      screen_tiles<1>(keys, lanes + t * words * kLanes, b, end,
+                      maxima + t * keys.blocks * kLanes, tops + t * kLanes);
   }
 }
 
@@ -93,7 +103,7 @@ struct TileUnit {
 
 constexpr int kBlocksAtOnce = 1;
 
-// Multiplies a block of keys again, scores[key][query].
+// Multiplies a block of keys, scores[key][query].
 HSPAN_INLINE void score_blocks(const PackedKeys& keys, const uint32_t* lanes,
                                const int32_t* blocks, int, float* scores) {
   constexpr int kKeys = kRegisters == 1 ? 16 : kScreenKeys;
@@ -104,6 +114,15 @@ HSPAN_INLINE void score_blocks(const PackedKeys& keys, const uint32_t* lanes,
 #pragma GCC unroll 16
     for (int k = 0; k < kKeys; k++) store(scores + (part + k) * kLanes, sums[k][0]);
   }
+}
+
+constexpr int kTilesAtOnce = 1;
+
+// Multiplies a block of keys by a tile of queries.
+HSPAN_INLINE void score_block(const PackedKeys& keys, int64_t block,
+                              const uint32_t* const (&lanes)[kTilesAtOnce], float* scores) {
+  const int32_t only = static_cast<int32_t>(block);
+  score_blocks(keys, lanes[0], &only, 1, scores);
 }
 
 }  // namespace hspan::HSPAN_ISA

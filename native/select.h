@@ -69,7 +69,7 @@ inline Bracket bracket_kth(const float* rows, int64_t count, int64_t k, const fl
 // Strikes out the smaller ones of a lane's undecided scores, by what they are in double.
 inline void settle(const Image<float>& image, int64_t query, const int32_t* keys,
                    const int32_t* undecided, const float* values, int64_t count, int64_t wanted,
-                   int lane, Scratch& scratch) {
+                   int lane, float* rows, Scratch& scratch) {
   double* scores = scratch.scores;
   double kth = -__builtin_inf();
   int64_t ties = 0;
@@ -87,18 +87,18 @@ inline void settle(const Image<float>& image, int64_t query, const int32_t* keys
   }
   for (int64_t j = 0; j < count; j++)
     if (scores[j] > kth || (scores[j] == kth && ties-- > 0))
-      scratch.rows[undecided[j] * kLanes + lane] = values[j];
+      rows[undecided[j] * kLanes + lane] = values[j];
 }
 
 // Strikes out all but the k largest scores of every lane. rows: relative to each lane's largest;
 // keys[r] is the key of row r; queries[l] the query of lane l, whose scores lie within error[l] of
 // the true ones. stride: between the lanes' parts of the scratch.
 inline void keep_largest(const Image<float>& image, const int64_t (&queries)[kLanes],
-                         const int32_t* keys, int64_t count, const float (&error)[kLanes],
-                         int64_t stride, Scratch& scratch) {
+                         const int32_t* keys, float* rows, int64_t count,
+                         const float (&error)[kLanes], int64_t stride, Scratch& scratch) {
   const int64_t k = image.topk;
   if (k >= count) return;
-  Bracket bracket = bracket_kth(scratch.rows, count, k, error);
+  Bracket bracket = bracket_kth(rows, count, k, error);
   for (int l = 0; l < kLanes; l++) {
     bracket.low[l] -= 2 * error[l];
     bracket.high[l] += 2 * error[l];
@@ -109,21 +109,22 @@ inline void keep_largest(const Image<float>& image, const int64_t (&queries)[kLa
   int64_t undecided[kLanes] = {};
   Lanes decided = broadcast(0.f);
   for (int64_t r = 0; r < count; r++) {
-    const Lanes row = load(scratch.rows + r * kLanes), in = exceeds(row, high);
+    const Lanes row = load(rows + r * kLanes), in = exceeds(row, high);
     decided = decided + in;
     for (unsigned m = exceeding(row, low) & ~exceeding(row, high); m; m &= m - 1) {
       const int l = __builtin_ctz(m);
       const int64_t at = l * stride + undecided[l]++;
       scratch.candidates[at] = static_cast<int32_t>(r);
-      values[at] = scratch.rows[r * kLanes + l];
+      values[at] = rows[r * kLanes + l];
     }
-    store(scratch.rows + r * kLanes, row * in + out * (one - in));
+    store(rows + r * kLanes, row * in + out * (one - in));
   }
   float numbers[kLanes];
   store(numbers, decided);
   for (int l = 0; l < kLanes; l++)
     settle(image, queries[l], keys, scratch.candidates + l * stride, values + l * stride,
-           undecided[l], k - static_cast<int64_t>(numbers[l]), l, scratch);
+           undecided[l], k - static_cast<int64_t>(numbers[l]), l, rows,
+           scratch);
 }
 
 }  // namespace hspan::HSPAN_ISA

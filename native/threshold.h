@@ -15,6 +15,30 @@ HSPAN_INLINE double total_of(const double (&s)[kSums]) {
   return ((s[0] + s[4]) + (s[1] + s[5])) + ((s[2] + s[6]) + (s[3] + s[7]));
 }
 
+#if defined(__AVX512F__)
+HSPAN_INLINE __m512d eight(const float* x, __mmask8 mask) {
+  return _mm512_cvtps_pd(_mm256_maskz_loadu_ps(mask, x));
+}
+HSPAN_INLINE __m512d eight(const double* x, __mmask8 mask) {
+  return _mm512_maskz_loadu_pd(mask, x);
+}
+
+template <class Real>
+HSPAN_INLINE double score(const double* query, const Real* key, int64_t channels) {
+  __m512d even = _mm512_setzero_pd(), odd = even;
+  int64_t c = 0;
+  for (; c + 16 <= channels; c += 16) {
+    even = _mm512_fmadd_pd(_mm512_loadu_pd(query + c), eight(key + c, 0xff), even);
+    odd = _mm512_fmadd_pd(_mm512_loadu_pd(query + c + 8), eight(key + c + 8, 0xff), odd);
+  }
+  for (; c < channels; c += 8) {
+    const int64_t left = channels - c;
+    const __mmask8 mask = static_cast<__mmask8>(left >= 8 ? 0xff : (1 << left) - 1);
+    even = _mm512_fmadd_pd(eight(query + c, mask), eight(key + c, mask), even);
+  }
+  return _mm512_reduce_add_pd(_mm512_add_pd(even, odd));
+}
+#else
 template <class Real>
 HSPAN_INLINE double score(const double* query, const Real* key, int64_t channels) {
   double s[kSums] = {}, t[kSums] = {};
@@ -28,6 +52,7 @@ HSPAN_INLINE double score(const double* query, const Real* key, int64_t channels
   for (int u = 0; u < kSums; u++) s[u] += t[u];
   return total_of(s);
 }
+#endif
 
 // Float32 scores are good enough while their rounding, about this much of |query| |key|, is far
 // below the weights, which are about 1 / T.

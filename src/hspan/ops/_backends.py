@@ -159,10 +159,10 @@ def pick(call: Call, name: str) -> Kernel:
     check_name(name)
     if name in ("auto", "cpu"):
         choice = BACKENDS if name == "auto" else CPU
-        usable = [n for n in choice if not BACKENDS[n].why_not(call)]
-        if not usable:
+        usable = next((n for n in choice if not BACKENDS[n].why_not(call)), None)
+        if usable is None:
             raise BackendUnavailable(f"backend {name!r}: {_only_processors(call)}")
-        name = usable[0]
+        name = usable
         if name == "screened":
             from hspan.ops import _library
 

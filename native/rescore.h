@@ -1,0 +1,228 @@
+// Step 5 for sixteen queries at once: the scores of the collected rows, from the unrounded inputs.
+//
+// Either all of a row's scores, in float32, or, one by one and in double, those that some query has
+// to look at. Both end up as differences from a row's largest packed score, which are small enough
+// for float32.
+#pragma once
+
+#include "collect.h"
+#include "threshold.h"
+
+namespace hspan::HSPAN_ISA {
+
+// Processor cycles, measured on Zen 4 with C from 24 to 96; only their ratios matter.
+constexpr double kAlone = 55;     // a candidate: dealt out, rescored in double, solved
+constexpr double kTogether = 25;  // a row: Newton's steps and dealing; rescoring takes more
+constexpr double kSelecting = 60;  // a row, where only the k largest scores take part
+constexpr double kPair = 10;      // a candidate scored in double; its channels take more
+#if defined(__AVX512F__)
+constexpr double kPairChannels = 8;  // a cycle
+#else
+constexpr double kPairChannels = 2;
+#endif
+
+// Products of smaller sizes may lose digits as numbers below float32's range.
+constexpr double kTiny = 1e-25;
+
+// Weights of as many keys are still good to five digits where their scores, relative to the largest,
+// are rounded to float32.
+constexpr double kManyPairs = 512;
+
+// How a tile is finished: each query by itself, or all together with the packed scores as they are
+// (nothing was rounded), with scores in float32, or with pairs of a query and a key in double.
+enum class Way { kAlone, kPacked, kRows, kPairs };
+
+// The cheapest way that is exact enough.
+inline Way choose_way(const Image<float>& image, const PackedKeys& keys, const Collection& found,
+                      const double* scales, bool exact) {
+  Positive candidates;
+  for (int64_t r = 0; r < found.count; r++)
+    candidates.add(load(found.rows + r * kLanes) + found.margins.of_key(keys, found.places[r]) -
+                   found.low);
+  float numbers[kLanes];
+  store(numbers, candidates.numbers());
+  // Scores that are computed again start from what the keys' mean contributes.
+  const double scale = exact || keys.norm == 0 ? 1 : 1 + keys.mean_norm / keys.norm;
+  double members = 0, rounding = 0;
+  for (int l = 0; l < kLanes; l++) {
+    members += numbers[l];
+    rounding += kRounding * scale * scales[l] * numbers[l] / kLanes;
+  }
+  if (__builtin_isinf(rounding) || rounding != rounding) return Way::kAlone;  // not screened
+  double row = kTogether;
+  const bool truncates = image.topk && image.topk < found.count;
+  if (truncates) {
+    row += kSelecting;
+    // Ties of all keys, or nearly: each query finds its own without looking at the others.
+    for (int l = 0; l < kLanes; l++)
+      if (!(scales[l] > kTiny)) return Way::kAlone;
+  }
+  const double rows = static_cast<double>(found.count), channels = static_cast<double>(image.channels);
+  Way way = Way::kAlone;
+  double least = members * kAlone;
+  const auto offer = [&](Way other, double cost) {
+    if (cost < least) {
+      least = cost;
+      way = other;
+    }
+  };
+  if (rounding < kNegligible) {
+    if (exact)
+      offer(Way::kPacked, rows * row);
+    else
+      offer(Way::kRows, rows * (row + channels));
+  }
+  // The k largest are sought among all scores of a row.
+  if (members < kManyPairs * kLanes && !truncates)
+    offer(Way::kPairs, rows * (row + channels / 4) + members * (kPair + channels / kPairChannels));
+  return way;
+}
+
+HSPAN_INLINE int64_t query_at(const Image<float>& image, int64_t place) {
+  place = smaller(place, image.queries - 1);
+  return image.query_order ? image.query_order[place] : place;
+}
+
+// Scores of eight keys against sixteen queries [C, 16], in float32.
+HSPAN_INLINE void score_rows(const float* const (&keys)[8], const float* queries, int64_t channels,
+                             Lanes start, float* out) {
+  Lanes sums[8];
+#pragma GCC unroll 8
+  for (int k = 0; k < 8; k++) sums[k] = start;
+  for (int64_t c = 0; c < channels; c++) {
+    const Lanes q = load(queries + c * kLanes);
+#pragma GCC unroll 8
+    for (int k = 0; k < 8; k++) sums[k] = fma(q, broadcast(keys[k][c]), sums[k]);
+  }
+#pragma GCC unroll 8
+  for (int k = 0; k < 8; k++) store(out + k * kLanes, sums[k]);
+}
+
+// Replaces the collected packed scores by scores in float32 of centred keys, which are smaller and
+// hence rounded less: scores less offsets. keys[r] is the key of row r.
+inline void rescore_rows(const Image<float>& image, int64_t tile, const int32_t* keys,
+                             int64_t count, const double (&offsets)[kLanes], float* queries,
+                             float* rows) {
+  float starts[kLanes];
+  for (int l = 0; l < kLanes; l++) {
+    const float* query = image.query + query_at(image, tile * kLanes + l) * image.channels;
+    for (int64_t c = 0; c < image.channels; c++) queries[c * kLanes + l] = query[c];
+    starts[l] = static_cast<float>(-offsets[l]);
+  }
+  const Lanes start = load(starts);
+  for (int64_t r = 0; r < count; r += 8) {
+    const float* key[8];
+    for (int k = 0; k < 8; k++) {
+      key[k] = image.key + keys[smaller(r + k, count - 1)] * image.channels;
+      prefetch(image.key + keys[smaller(r + k + 8, count - 1)] * image.channels,
+               image.channels * 4);
+    }
+    score_rows(key, queries, image.channels, start, rows + r * kLanes);  // rows has 64 to spare
+  }
+}
+
+// Instead of scores that no query has to look at: too low for any support.
+constexpr float kFarBelow = -1e38f;
+
+#if defined(__AVX512F__)
+// Eight partial sums each of the scores of a key and those queries [16, stride] that look at it, over
+// some of the channels, eight times Parts of them. The key's channels end at last.
+template <int Parts>
+HSPAN_INLINE void multiply_pairs(const float* key, const float* last, const double* queries,
+                                 int64_t stride, unsigned members, bool add,
+                                 __m512d (&sums)[kLanes]) {
+  __m512d k[Parts];
+#pragma GCC unroll 12
+  for (int i = 0; i < Parts; i++) {
+    const int64_t left = last - (key + 8 * i);
+    const __mmask8 mask = static_cast<__mmask8>(left >= 8 ? 0xff : (1 << left) - 1);
+    k[i] = _mm512_cvtps_pd(_mm256_maskz_loadu_ps(mask, key + 8 * i));
+  }
+  for (int j = 0; members; members &= members - 1, j++) {
+    const double* query = queries + __builtin_ctz(members) * stride;
+    __m512d even = add ? sums[j] : _mm512_setzero_pd(), odd = _mm512_setzero_pd();
+#pragma GCC unroll 12
+    for (int i = 0; i < Parts; i++) {
+      __m512d& sum = i % 2 ? odd : even;
+      sum = _mm512_fmadd_pd(_mm512_loadu_pd(query + 8 * i), k[i], sum);
+    }
+    sums[j] = _mm512_add_pd(even, odd);
+  }
+}
+
+// The totals of four vectors.
+HSPAN_INLINE __m256d totals_of(__m512d a, __m512d b, __m512d c, __m512d d) {
+  const __m512d ab = _mm512_add_pd(_mm512_unpacklo_pd(a, b), _mm512_unpackhi_pd(a, b));
+  const __m512d cd = _mm512_add_pd(_mm512_unpacklo_pd(c, d), _mm512_unpackhi_pd(c, d));
+  const __m256d ab4 = _mm256_add_pd(_mm512_castpd512_pd256(ab), _mm512_extractf64x4_pd(ab, 1));
+  const __m256d cd4 = _mm256_add_pd(_mm512_castpd512_pd256(cd), _mm512_extractf64x4_pd(cd, 1));
+  return _mm256_add_pd(_mm256_permute2f128_pd(ab4, cd4, 0x20),
+                       _mm256_permute2f128_pd(ab4, cd4, 0x31));
+}
+
+// A row of scores less tops, of the queries that look at the key; kFarBelow for the others.
+HSPAN_INLINE void score_pairs(const float* key, int64_t channels, const double* queries,
+                              int64_t stride, unsigned members, const double (&tops)[kLanes],
+                              float* row) {
+  __m512d sums[kLanes];
+  const float* last = key + channels;
+  for (int64_t c = 0; c < channels;) {
+    const int64_t parts = (channels - c + 7) / 8;
+    if (parts >= 12) {
+      multiply_pairs<12>(key + c, last, queries + c, stride, members, c > 0, sums);
+      c += 12 * 8;
+    } else if (parts >= 6) {
+      multiply_pairs<6>(key + c, last, queries + c, stride, members, c > 0, sums);
+      c += 6 * 8;
+    } else if (parts >= 3) {
+      multiply_pairs<3>(key + c, last, queries + c, stride, members, c > 0, sums);
+      c += 3 * 8;
+    } else {
+      multiply_pairs<1>(key + c, last, queries + c, stride, members, c > 0, sums);
+      c += 8;
+    }
+  }
+  double scores[kLanes + 4];  // in the order of the members
+  const int number = __builtin_popcount(members);
+  for (int j = 0; j < number; j += 4)
+    _mm256_storeu_pd(scores + j, totals_of(sums[j], sums[j + 1], sums[j + 2], sums[j + 3]));
+  const __mmask8 low = static_cast<__mmask8>(members), high = static_cast<__mmask8>(members >> 8);
+  const __m512d a = _mm512_maskz_expandloadu_pd(low, scores);
+  const __m512d b = _mm512_maskz_expandloadu_pd(high, scores + __builtin_popcount(low));
+  const __m256 a8 = _mm512_cvtpd_ps(_mm512_sub_pd(a, _mm512_loadu_pd(tops)));
+  const __m256 b8 = _mm512_cvtpd_ps(_mm512_sub_pd(b, _mm512_loadu_pd(tops + 8)));
+  const __m512 both = _mm512_insertf32x8(_mm512_castps256_ps512(a8), b8, 1);
+  _mm512_storeu_ps(row, _mm512_mask_mov_ps(_mm512_set1_ps(kFarBelow),
+                                           static_cast<__mmask16>(members), both));
+}
+#else
+HSPAN_INLINE void score_pairs(const float* key, int64_t channels, const double* queries,
+                              int64_t stride, unsigned members, const double (&tops)[kLanes],
+                              float* row) {
+  store(row, broadcast(kFarBelow));
+  for (; members; members &= members - 1) {
+    const int l = __builtin_ctz(members);
+    row[l] = static_cast<float>(score(queries + l * stride, key, channels) - tops[l]);
+  }
+}
+#endif
+
+// Replaces the collected packed scores by scores less tops, exact to float32; keys[r] is the key of
+// row r. queries: [16, C rounded up to 8].
+inline void rescore_pairs(const Image<float>& image, const PackedKeys& packed,
+                          const Collection& found, int64_t tile, const int32_t* keys,
+                          const double (&tops)[kLanes], double* queries) {
+  const int64_t channels = image.channels, stride = (channels + 7) / 8 * 8;
+  for (int l = 0; l < kLanes; l++) {
+    const float* query = image.query + query_at(image, tile * kLanes + l) * channels;
+    for (int64_t c = 0; c < channels; c++) queries[l * stride + c] = query[c];
+    for (int64_t c = channels; c < stride; c++) queries[l * stride + c] = 0;
+  }
+  for (int64_t r = 0; r < found.count; r++) {
+    if (r + 8 < found.count) prefetch(image.key + keys[r + 8] * channels, channels * 4);
+    score_pairs(image.key + keys[r] * channels, channels, queries, stride,
+                candidates_of(found, packed, r), tops, found.rows + r * kLanes);
+  }
+}
+
+}  // namespace hspan::HSPAN_ISA
