@@ -28,3 +28,19 @@ def test_size(options, size):
 def test_what_fits_is_left_alone():
     x = torch.rand(1, 3, 4, 6)
     assert pad_image(x, multiple=2) is x
+
+
+def test_nothing_is_padded_in_compiled_programs_that_need_none():
+    operations = []
+
+    def note(graph, _inputs):
+        operations.extend(str(node.target) for node in graph.graph.nodes)
+        return graph.forward
+
+    compiled = torch.compile(lambda x: pad_image(x, multiple=4) * 2, backend=note)
+    for size, padded in ((8, False), (9, True)):
+        operations.clear()
+        x = torch.rand(1, 1, size, size)
+        torch.testing.assert_close(compiled(x), pad_image(x, multiple=4) * 2)
+        assert any("pad" in name for name in operations) == padded
+    torch.compiler.reset()

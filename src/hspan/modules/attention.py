@@ -62,10 +62,16 @@ class _NonLocal(nn.Module):
         return (height + self.patch - 1) // self.patch, (width + self.patch - 1) // self.patch
 
     def _flatten(self, x: Tensor, rows: int, columns: int) -> Tensor:
-        if self.patch > 1:  # F.pixel_unshuffle, in terms that don't divide sizes
-            grid = x.unflatten(3, (columns, self.patch)).unflatten(2, (rows, self.patch))
-            x = grid.permute(0, 1, 3, 5, 2, 4).flatten(1, 3)  # [B, C·patch², rows, columns]
-        return x.flatten(2).transpose(1, 2)  # [B, N, C]
+        """Tokens [B, N, C·patch²] of x [B, C, H, W], a patch's positions one after the other.
+
+        Channels vary fastest: images in channels-last memory are then copied in long pieces, or,
+        with single positions, not at all.
+        """
+        x = x.permute(0, 2, 3, 1)  # [B, H, W, C]
+        if self.patch > 1:
+            grid = x.unflatten(2, (columns, self.patch)).unflatten(1, (rows, self.patch))
+            x = grid.transpose(2, 3).flatten(3)  # [B, rows, columns, patch²·C]
+        return x.flatten(1, 2)
 
     def _add(self, x: Tensor, mixed: Tensor) -> Tensor:
         """Add tokens [B, N, C·patch²] to x [B, C, H, W], as an image again."""
@@ -75,10 +81,13 @@ class _NonLocal(nn.Module):
         """Lay tokens [B, N, C·patch²] out as an image of the shape of x."""
         height, width = x.shape[-2:]
         rows, columns = self._grid(x)
-        out = mixed.transpose(1, 2).unflatten(2, (rows, columns))
-        if self.patch > 1:  # F.pixel_shuffle, likewise
-            grid = out.unflatten(1, (-1, self.patch, self.patch)).permute(0, 1, 4, 2, 5, 3)
-            out = crop_image(grid.flatten(4, 5).flatten(2, 3), height, width)
+        out = mixed.unflatten(1, (rows, columns))
+        if self.patch > 1:
+            grid = out.unflatten(3, (self.patch, self.patch, -1)).transpose(2, 3)
+            out = grid.flatten(3, 4).flatten(1, 2)  # [B, rows·patch, columns·patch, C]
+        out = out.permute(0, 3, 1, 2)
+        if self.patch > 1:
+            out = crop_image(out, height, width)
         return out
 
 

@@ -42,8 +42,12 @@ def crop_image(x: Tensor, height: int, width: int) -> Tensor:
 
 
 def being_traced() -> bool:
-    """Whether a program for any size is being made of this call, which must not depend on sizes."""
-    return torch.compiler.is_compiling()
+    """Whether a program for any size is being made of this call, which must not depend on sizes.
+
+    ``torch.compile`` isn't meant: it guards what it assumes of sizes, and compiles again.
+    """
+    exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)  # torch >= 2.7
+    return exporting()
 
 
 def _at_least(side: int, minimum: int) -> int:
