@@ -17,9 +17,12 @@
 namespace hspan {
 namespace {
 
-// New memory costs a fault for every page that is touched: let pages be large.
+// New memory costs a fault for every page that is touched: let pages be large. Where little memory
+// is touched, that would cost more than it saves, since a large page is filled with zeros first.
 void prefer_large_pages([[maybe_unused]] void* memory, [[maybe_unused]] int64_t bytes) {
 #if defined(__linux__)
+  constexpr int64_t kLittle = 16 << 20;
+  if (bytes < kLittle) return;
   constexpr uintptr_t kPage = 4096;
   const uintptr_t first = (reinterpret_cast<uintptr_t>(memory) + kPage - 1) / kPage * kPage;
   const uintptr_t last = (reinterpret_cast<uintptr_t>(memory) + static_cast<uintptr_t>(bytes)) / kPage * kPage;
