@@ -187,8 +187,8 @@ inline void finish_together(const Image<float>& image, const PackedKeys& keys,
   }
 
   // Weights and values, as matrices, value by value, or, in long sums, query by query.
-  constexpr int64_t kLong = 512;
-  const bool full = sum(members.numbers()) > kFull * static_cast<float>(count) &&
+  constexpr int64_t kLong = 1024;
+  const bool full = are_full(sum(members.numbers()), count, depth) &&
                     multiply_values(image, row_keys, rows, count, scratch.transposed);
   const bool shared = !full && count <= kLong;
   if (full) transpose_out(scratch.transposed, depth, lanes, outputs);
@@ -228,7 +228,7 @@ template <class Real>
 Hints probe(const Image<Real>& image, const PackedKeys& keys, Scratch& scratch) {
   const TileUnit unit;
   const Search search{image.keys, image.topk < image.keys ? image.topk : 0, kFirstGap};
-  Hints hints{0, 0};
+  Hints hints{0, 0, false};
   for (int part = 1; part <= 5; part += 2) {
     pack_queries(image, keys, blocks_of(image.queries) * part / 6, 0, scratch);
     screen(keys, scratch.lanes, 1, scratch.maxima, scratch.tops);
@@ -240,6 +240,7 @@ Hints probe(const Image<Real>& image, const PackedKeys& keys, Scratch& scratch) 
     hints.hit_share += static_cast<float>(hits) / static_cast<float>(3 * keys.blocks);
   }
   hints.gap = larger(1e-6f, 1.5f * hints.gap);
+  hints.dense = hints.hit_share >= kScreenPays;
   return hints;
 }
 
@@ -274,7 +275,7 @@ void attend(const Image<Real>& image, const PackedKeys& keys, const Hints& hints
     tiles[t].margins = Margins(scratch, t);
   }
   // Where queries have to look into most blocks, screening only comes on top.
-  const bool screened = hints.hit_share < kScreenPays;
+  const bool screened = !hints.dense;
   if (screened) screen_and_collect(keys, search, count, scratch, tiles);
   for (int t = 0; t < count; t++) {
     Collection& found = tiles[t];

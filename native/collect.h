@@ -60,14 +60,27 @@ HSPAN_INLINE Lanes low_of(const Bounds& b, Lanes margin) {
   return max(b.kappa, b.kth) - margin - slack(b.kappa, b.top);
 }
 
-HSPAN_INLINE int64_t keep_rows(float* rows, int32_t* places, int64_t count, Lanes level) {
+// Which of sixteen rows exceed the level for some query, a bit each. Asked of all before any is
+// copied: no comparison then waits for a copy.
+HSPAN_INLINE unsigned rows_exceeding(const float* rows, Lanes level) {
+  unsigned passing = 0;
+#pragma GCC unroll 16
+  for (int k = 0; k < kLanes; k++)
+    passing |= static_cast<unsigned>(exceeding(load(rows + k * kLanes), level) != 0) << k;
+  return passing;
+}
+
+// Keeps the rows that exceed the level, and what belongs to them. There is room for 16 rows more.
+inline int64_t keep_rows(float* rows, int32_t* places, int64_t count, Lanes level) {
   int64_t kept = 0;
-  for (int64_t r = 0; r < count; r++) {
-    const Lanes row = load(rows + r * kLanes);
-    const int32_t place = places[r];
-    store(rows + kept * kLanes, row);
-    places[kept] = place;
-    kept += exceeding(row, level) != 0;
+  for (int64_t r = 0; r < count; r += kLanes) {
+    unsigned passing = rows_exceeding(rows + r * kLanes, level);
+    if (count - r < kLanes) passing &= (1u << (count - r)) - 1;
+    for (; passing; passing &= passing - 1, kept++) {
+      const int64_t from = r + __builtin_ctz(passing);
+      store(rows + kept * kLanes, load(rows + from * kLanes));
+      places[kept] = places[from];
+    }
   }
   return kept;
 }
@@ -151,12 +164,7 @@ inline void raise_bound(Collection& tile, const Search& search) {
 // Collects from a block of keys, scores[key][query].
 inline void collect(Collection& tile, const PackedKeys& keys, int64_t block, const Search& search,
                     const float* scores) {
-  const Lanes level = tile.low - tile.margins.of_block(keys, block);
-  // Asked of all keys before any is copied: no comparison then waits for a copy.
-  unsigned passing = 0;
-#pragma GCC unroll 16
-  for (int k = 0; k < kLanes; k++)
-    passing |= static_cast<unsigned>(exceeding(load(scores + k * kLanes), level) != 0) << k;
+  unsigned passing = rows_exceeding(scores, tile.low - tile.margins.of_block(keys, block));
   const int32_t first = static_cast<int32_t>(block * kLanes);
   if (search.keys - first < kLanes) passing &= (1u << (search.keys - first)) - 1;
   float* row = tile.rows + tile.count * kLanes;
@@ -255,10 +263,12 @@ inline void collect_all(Collection& tile, const PackedKeys& keys, const uint32_t
     score_blocks(keys, lanes, blocks, number, rows + b * kLanes * kLanes);
   }
   Bounds b = first_bounds(rows, search.keys, largest(rows, search.keys), search.gap);
-  b = sharper_bounds(rows, search.keys, b, search.topk);
+  for (int64_t j = 0; j < search.keys; j++) scratch.row_places[j] = static_cast<int32_t>(j);
   tile = new_collection(tile.margins, b, rows, scratch.row_places, search.keys);
-  for (int64_t j = 0; j < search.keys; j++) tile.places[j] = static_cast<int32_t>(j);
   tile.count = keep_rows(rows, tile.places, search.keys, tile.low - tile.margins.most);
+  tile.bounds = sharper_bounds(rows, tile.count, b, search.topk);
+  tile.low = low_of(tile.bounds, tile.margins.most);
+  tile.count = keep_rows(rows, tile.places, tile.count, tile.low - tile.margins.most);
 }
 
 // The bits of the queries that have to look at the key of row r.

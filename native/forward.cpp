@@ -46,6 +46,14 @@ bool is_flat(const Image<Real>& image, const PackedKeys& keys, bool centred) {
   return true;
 }
 
+// Whether the backward pass will find the support of an image faster than it could be kept: it is
+// large, and tiles of bf16 scores give it back.
+bool is_found_again(const hspan_call& call, const Kernels& kernels, const Hints& hints) {
+  constexpr int64_t kFew = 512;  // keys whose weights are soon kept
+  return call.tiles >= 0 && call.as_bf16 && !call.topk && kernels.for_pairs.differentiate &&
+         hints.dense && call.keys > kFew;
+}
+
 template <class Real>
 int forward(const hspan_call& call, void* out, int64_t* used) {
   const Kernels& kernels = choose(call.level);
@@ -88,17 +96,21 @@ int forward(const hspan_call& call, void* out, int64_t* used) {
     hints[b] = real.probe(image_of<Real>(call, b, query_order.data(), key_order.data()),
                           stores[static_cast<std::size_t>(b)].packed,
                           workspaces[static_cast<std::size_t>(thread_index())].scratch());
+  for (int64_t b = 0; call.capacity && b < call.batch; b++)
+    if (is_found_again(call, kernels, hints[b]))
+      std::fill_n(call.starts + b * call.queries, call.queries, -1);
 #pragma omp parallel for num_threads(call.threads) if (call.threads > 1) schedule(dynamic, 1)
   for (int64_t item = 0; item < call.batch * groups; item++) {
     const int64_t b = item / groups, first = item % groups * group;
     const Image<Real> image = image_of<Real>(call, b, query_order.data(), key_order.data());
     const Support<Real> support = support_of<Real>(call, b, used + b);
+    const bool kept = call.capacity && !is_found_again(call, kernels, hints[b]);
     real.attend(image, stores[static_cast<std::size_t>(b)].packed, hints[b],
                 workspaces[static_cast<std::size_t>(thread_index())].scratch(), first,
                 static_cast<int>(std::min<int64_t>(group, tiles - first)),
                 static_cast<Real*>(out) + b * call.queries * call.value_channels,
                 static_cast<Real*>(call.limits) + b * call.queries * 2,
-                call.capacity ? &support : nullptr);
+                kept ? &support : nullptr);
   }
   return HSPAN_DONE;
 }

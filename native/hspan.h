@@ -30,7 +30,8 @@ struct hspan_call {
   int32_t level;    // instruction set, as numbered by hspan_isa_name; -1: the best
   int32_t as_bf16;  // not 0: query and key hold bf16 numbers, which a bf16 screen needn't round
   // The backward pass may multiply tiles of queries as matrices, in bf16: 0 where that is faster, 1
-  // always, -1 never, as value and grad aren't bf16 numbers.
+  // always, -1 never, as value and grad aren't bf16 numbers. Forward passes then needn't keep large
+  // supports.
   int32_t tiles;
   const void* query;  // [B, N, C]
   const void* key;    // [B, M, C]

@@ -91,6 +91,7 @@ struct Scratch {
 struct Hints {
   float gap;        // how far kappa tends to lie below the largest score: Newton's first guess
   float hit_share;  // how many of the blocks hold candidates of a tile
+  bool dense;       // so many that screening doesn't pay
 };
 
 template <class Real>

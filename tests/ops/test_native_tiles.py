@@ -80,9 +80,14 @@ class Saved(NamedTuple):
         return dense
 
 
-def forward(tensors, topk=None, width=0) -> Saved:
+def forward(tensors, topk=None, width=0, tiles=NEVER) -> Saved:
+    """Supports are kept unless tiles may find them again."""
     topk = None if topk is None or topk >= tensors[1].shape[1] else topk
-    out, limits, support = torch.ops.hspan.attention.default(*tensors, topk, width, True, "native")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_native, "_TILES", tiles)
+        out, limits, support = torch.ops.hspan.attention.default(
+            *tensors, topk, width, True, "native"
+        )
     grad = torch.randn(out.shape, generator=torch.Generator().manual_seed(3)).to(out.dtype)
     return Saved(tensors, grad, limits, support, topk, width)
 
@@ -272,6 +277,18 @@ def test_same_bits_every_time(isa, batch, kept, monkeypatch):
 
 
 # What tiles must not be taken for goes to the entries, one by one: the same bits show it.
+
+
+@pytest.mark.parametrize(("logits", "large"), [(0.05, True), (8.0, False)])
+def test_large_supports_are_found_again_rather_than_kept(isa, logits, large, monkeypatch):
+    tensors = draw(1, 64, 600, 8, 20, logits)
+    kept, found = forward(tensors), forward(tensors, tiles=IF_FASTER)
+    weights = kept.weights()
+    assert found.weights().isnan().all() == large
+    assert torch.equal(found.limits, kept.limits)
+    expected = backward(kept, ALWAYS, monkeypatch, kept=not large)
+    assert same(backward(found, ALWAYS, monkeypatch), expected)
+    assert_close(backward(found, IF_FASTER, monkeypatch), kept, weights)
 
 
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf])

@@ -133,7 +133,9 @@ def forward(
     if support.numel():
         kept = _views(support, batch, queries, support_capacity(queries, k.shape[1]), dtype)
     used = torch.empty(batch, dtype=torch.int64)
-    call = _call(q, k, v, limits, kept, topk, width, query.dtype == torch.bfloat16)
+    as_bf16 = query.dtype == torch.bfloat16
+    tiles = _TILES if as_bf16 and value.dtype == torch.bfloat16 else -1
+    call = _call(q, k, v, limits, kept, topk, width, as_bf16, tiles)
     code = _run(_compiled().hspan_forward, call, out, used)
     if code != _DONE and kept is not None:
         kept.starts.fill_(-1)
