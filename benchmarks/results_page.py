@@ -145,7 +145,6 @@ def card(weight: ShippedWeight, measured: dict[str, Any]) -> str:
         scores="\n".join(scores),
         name=weight.name,
         training="\n\n".join(runs),
-        device=made["device"],
         images=f"{made['images']:,}",
         data_hash=made["data_sha256"][:12],
         date=made["date"],
@@ -190,6 +189,7 @@ def training(run: dict[str, Any], number: int) -> str:
         seed=settings["seed"],
         ema=settings["ema"],
         hours=f"{run['seconds'] / 3600:.1f}",
+        device=run["device"],
         remark=run.get("remark", ""),
     )
     return f"    {command(recipe)}\n\n{textwrap.fill(text, 120, break_on_hyphens=False)}"

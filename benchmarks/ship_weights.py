@@ -5,7 +5,8 @@
 Stores the weights in float16 under src/hspan/pretrained/, with the scores of exactly what is stored
 in their metadata. The evaluations, without and with the self-ensemble, and the run's settings go to
 benchmarks/results/NAME.json, its log to NAME.log1.csv beside it. Where earlier runs of the same
-scale led to it, they come first: each is given by its file of weights, with its log beside that.
+scale led to it, they come first: each is given by its file of weights, with its log beside that;
+or, if the run began with the weights that are in the package, by --continues.
 benchmarks/results_page.py turns these files into the model card and docs/results.md.
 """
 
@@ -35,6 +36,9 @@ def main() -> None:
     parser.add_argument("--ensemble", nargs="*", default=[], help="to score with self-ensemble")
     parser.add_argument("--after", nargs="*", default=[], type=Path, help="earlier runs' weights")
     parser.add_argument(
+        "--continues", action="store_true", help="the runs of the file that is replaced come first"
+    )
+    parser.add_argument(
         "--remark",
         nargs=2,
         action="append",
@@ -59,12 +63,16 @@ def main() -> None:
     details = {**provenance, "scores": scores, "protocol": asdict(result.protocol)}
     save_model(stored, target, name=name, metadata=details, dtype=torch.float16)
 
-    runs = [json.loads(read_metadata(file)["hspan.provenance"]) for file in args.after]
+    runs = (
+        json.loads((RESULTS / f"{target.stem}.json").read_text())["runs"] if args.continues else []
+    )
+    logged = len(runs)
+    runs += [json.loads(read_metadata(file)["hspan.provenance"]) for file in args.after]
     runs.append(provenance)
     for number, text in args.remark:
         runs[int(number) - 1]["remark"] = text
     record = {"runs": runs, "evaluation": portable(result)}
-    for number, file in enumerate((*args.after, args.weights), 1):
+    for number, file in enumerate((*args.after, args.weights), logged + 1):
         shutil.copyfile(file.with_name("log.csv"), RESULTS / f"{target.stem}.log{number}.csv")
     if args.ensemble:
         record["ensemble"] = portable(
