@@ -32,7 +32,7 @@ class HSPANLightConfig:
     """
 
     scale: int = 2
-    channels: int = 48
+    channels: int = 60
     num_blocks: int = 14
     attention_after: tuple[int, ...] | None = None
     reduction: int = 2
