@@ -43,8 +43,8 @@ def test_any_number_of_tokens_fits_a_square():
 
 def test_the_networks_own_features():
     features = draw_features("network", 144)
-    assert features.query.shape == (1, 144, 384)
-    assert features.value.shape == (1, 144, 768)
+    assert features.query.shape == (1, 144, 480)  # half of 60 channels, 4×4 positions
+    assert features.value.shape == (1, 144, 960)
     assert (features.scale, features.width) == (1.0, 12)
     assert features.support == pytest.approx(mean_support(features))
     assert features.source == "hspan-light ×2 on the bundled photograph, middle 48×48"
