@@ -100,10 +100,10 @@ def test_seconds_that_nobody_minds_are_spent(light):
         options = {"scale": 2, "available_memory": 8 * GB, "overlap": 0, **options}
         return plan(light, size, size, speed=machine(attention=30), **options)
 
-    whole, tiled = choose(280), choose(280, tile=64)
+    whole, tiled = choose(260), choose(260, tile=64)
     assert PATIENCE * tiled.predicted_seconds < whole.predicted_seconds <= INSTANT
     assert whole.why == "whole image"
-    assert choose(280, passes=8).why == "time"
+    assert choose(260, passes=8).why == "time"
     assert choose(500).why == "time"
 
 

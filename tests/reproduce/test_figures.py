@@ -75,7 +75,7 @@ def test_fig9(make_job):
     }
     assert all(point["source"] == "published" for point in manga.values())
     ours = [point for point in found["Set5_x2"] if point["source"] == "measured"]
-    assert [(point["network"], point["parameters"]) for point in ours] == [("hspan-light", 613_983)]
+    assert [(point["network"], point["parameters"]) for point in ours] == [("hspan-light", 956_835)]
     without = make_job("fig9", data=None)
     reproduce(without)
     assert (

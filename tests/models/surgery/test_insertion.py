@@ -185,7 +185,7 @@ def test_on_the_meta_device():
     with torch.device("meta"):
         network = create_model("hspan-light", scale=2)
     report = add_hspa(network, "body.3")
-    assert report.blocks[0].channels == 48
+    assert report.blocks[0].channels == 60
     assert network.body[3].inserted_hspa.value[0].weight.is_meta
 
 
