@@ -11,10 +11,10 @@
 namespace hspan::HSPAN_ISA {
 
 // Processor cycles, measured on Zen 4 with C from 24 to 96; only their ratios matter.
-constexpr double kAlone = 55;     // a candidate: dealt out, rescored in double, solved
-constexpr double kTogether = 25;  // a row: Newton's steps and dealing; rescoring takes more
+constexpr double kAlone = 55;      // a candidate: dealt out, rescored in double, solved
+constexpr double kTogether = 25;   // a row: Newton's steps and dealing; rescoring takes more
 constexpr double kSelecting = 60;  // a row, where only the k largest scores take part
-constexpr double kPair = 10;      // a candidate scored in double; its channels take more
+constexpr double kPair = 10;       // a candidate scored in double; its channels take more
 #if defined(__AVX512F__)
 constexpr double kPairChannels = 8;  // a cycle
 #else
@@ -101,8 +101,8 @@ HSPAN_INLINE void score_rows(const float* const (&keys)[8], const float* queries
 // Replaces the collected packed scores by scores in float32 of centred keys, which are smaller and
 // hence rounded less: scores less offsets. keys[r] is the key of row r.
 inline void rescore_rows(const Image<float>& image, int64_t tile, const int32_t* keys,
-                             int64_t count, const double (&offsets)[kLanes], float* queries,
-                             float* rows) {
+                         int64_t count, const double (&offsets)[kLanes], float* queries,
+                         float* rows) {
   float starts[kLanes];
   for (int l = 0; l < kLanes; l++) {
     const float* query = image.query + query_at(image, tile * kLanes + l) * image.channels;

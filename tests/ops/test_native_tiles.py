@@ -276,9 +276,6 @@ def test_same_bits_every_time(isa, batch, kept, monkeypatch):
     assert all(same(backward(saved, ALWAYS, monkeypatch, kept), first) for _ in range(3))
 
 
-# What tiles must not be taken for goes to the entries, one by one: the same bits show it.
-
-
 @pytest.mark.parametrize(("logits", "large"), [(0.05, True), (8.0, False)])
 def test_large_supports_are_found_again_rather_than_kept(isa, logits, large, monkeypatch):
     tensors = draw(1, 64, 600, 8, 20, logits)
@@ -289,6 +286,9 @@ def test_large_supports_are_found_again_rather_than_kept(isa, logits, large, mon
     expected = backward(kept, ALWAYS, monkeypatch, kept=not large)
     assert same(backward(found, ALWAYS, monkeypatch), expected)
     assert_close(backward(found, IF_FASTER, monkeypatch), kept, weights)
+
+
+# What tiles must not be taken for goes to the entries, one by one: the same bits show it.
 
 
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf])
