@@ -208,6 +208,7 @@ def upscale(
         "max_seconds": None if max_time is None else parse_seconds(max_time),
     }
 
+    from hspan._allocator import keep_memory
     from hspan.inference import MAX_PIXELS, Manifest, Upscaler, batch_settings, plan_files
 
     limit = max_pixels or MAX_PIXELS
@@ -232,6 +233,8 @@ def upscale(
         )
         return
     upscaler = Upscaler(model, scale, **options)
+    if upscaler.device.type == "cpu" and max_memory is None:
+        keep_memory()  # which takes more of it
     given, place = [Path(word) for word in words], None if out is None else Path(out)
     if piped:
         _pipe(upscaler, given[0], place, overwrite=overwrite, quality=quality, max_pixels=limit)

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from hspan.errors import UsageError
 from hspan.modules import HSPA, MeanShift, ResidualBlock
+from hspan.modules.fused import conv_add
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +95,7 @@ class HSPANLight(nn.Module):
             [B, 3, scale·H, scale·W], RGB, not clipped.
         """
         shallow = self.head(self.subtract_mean(x))
-        detail = self.tail(self.conv(self.body(shallow)) + shallow)
+        detail = self.tail(conv_add(self.conv, self.body(shallow), shallow))
         # The enlarged input is added in its own precision: bf16 detail is small, an image isn't.
         base = torch.repeat_interleave(x, self.config.scale**2, dim=1)
         return F.pixel_shuffle(base + detail.to(x.dtype), self.config.scale)

@@ -6,6 +6,8 @@ Eqs. (2), (3)  HSPAM  LEB, non-local block, 3×3 convolution, around them a scal
 
 from torch import Tensor, nn
 
+from hspan.modules.fused import conv_add, conv_relu
+
 
 class ResidualBlock(nn.Module):
     """Two convolutions, usually 3×3, with an activation between them, and an identity skip.
@@ -32,8 +34,14 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [B, C, H, W] to the same shape."""
-        out = self.conv2(self.activation(self.conv1(x)))
-        return x + out if self.residual_scale == 1 else x + self.residual_scale * out
+        activation = self.activation
+        if type(activation) is nn.ReLU and not activation._forward_hooks:
+            out = conv_relu(self.conv1, x)
+        else:
+            out = activation(self.conv1(x))
+        if self.residual_scale == 1:
+            return conv_add(self.conv2, out, x)
+        return x + self.residual_scale * self.conv2(out)
 
 
 class LEB(nn.Sequential):

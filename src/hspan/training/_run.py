@@ -13,10 +13,10 @@ from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import nn
 
+from hspan._allocator import keep_memory
 from hspan.data import ImageCache, build_cache
 from hspan.errors import HspanError, InputError, UsageError
 from hspan.models import create_model
-from hspan.training._allocator import keep_memory
 from hspan.training._callbacks import (
     CheckpointCallback,
     LogCallback,

@@ -6,13 +6,13 @@ import sys
 
 import pytest
 
-from hspan.training import _allocator
+from hspan import _allocator
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="an allocator of its own")
 def test_glibc_takes_the_settings():
     # In a process of its own: the settings last as long as it does.
-    script = "from hspan.training._allocator import keep_memory; print(keep_memory())"
+    script = "from hspan._allocator import keep_memory; print(keep_memory())"
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert run.stdout == "True\n"
 

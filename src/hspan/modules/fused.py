@@ -1,0 +1,91 @@
+"""Convolutions that finish what they have begun: the ReLU or the sum after them, in one pass.
+
+Memory is what a small network waits for on processors: a ReLU or a sum by itself reads and writes
+all features once more. oneDNN applies both to the convolution's sums before they leave the
+registers. Its operators are called where torch has them and nobody can tell the difference: outside
+training, on the processor. Everywhere else these functions are what their names say.
+"""
+
+from functools import cache
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hspan.modules.padding import being_traced
+
+
+def conv_relu(conv: nn.Conv2d, x: Tensor) -> Tensor:
+    """ReLU of a convolution of x [B, C, H, W]."""
+    if not _can_fuse(conv, x):
+        return F.relu(conv(x))
+    x, weight, bias = _autocast(conv, x)
+    return torch.ops.mkldnn._convolution_pointwise(
+        x, weight, bias, *_geometry(conv), "relu", [], ""
+    )
+
+
+def conv_add(conv: nn.Conv2d, x: Tensor, other: Tensor) -> Tensor:
+    """``other`` plus a convolution of x [B, C, H, W], both of one shape."""
+    if not _can_fuse(conv, x):
+        return other + conv(x)
+    x, weight, bias = _autocast(conv, x)
+    if other.dtype != x.dtype or other.device != x.device:  # the sum has the wider type
+        return other + conv(x)
+    return torch.ops.mkldnn._convolution_pointwise.binary(
+        x, other, weight, bias, *_geometry(conv), "add", 1.0, None, [], None
+    )
+
+
+def _geometry(conv: nn.Conv2d) -> tuple[object, ...]:
+    return conv.padding, conv.stride, conv.dilation, conv.groups
+
+
+def _autocast(conv: nn.Conv2d, x: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Input, weight and bias as autocast would give them to the convolution."""
+    dtype = _dtype(x)
+    bias = None if conv.bias is None else conv.bias.to(dtype)
+    return x.to(dtype), conv.weight.to(dtype), bias
+
+
+def _dtype(x: Tensor) -> torch.dtype:
+    return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
+
+
+def _can_fuse(conv: nn.Conv2d, x: Tensor) -> bool:
+    """Whether nothing and nobody looks at what lies between the two operations."""
+    return (
+        not torch.is_grad_enabled()
+        and type(conv) is nn.Conv2d
+        and type(x) is Tensor
+        and x.device.type == conv.weight.device.type == "cpu"
+        and x.dim() == 4
+        and x.numel() > 0
+        and conv.padding_mode == "zeros"
+        and not isinstance(conv.padding, str)
+        and not conv._forward_hooks
+        and not conv._forward_pre_hooks
+        and not being_traced()
+        and not torch.compiler.is_compiling()
+        and not torch.jit.is_tracing()
+        and torch._C._len_torch_dispatch_stack() == 0  # counters of operations and of memory
+        and torch._C._functorch.maybe_current_level() is None  # vmap and its like
+        and torch.backends.mkldnn.enabled
+        and _has_operators(_dtype(x))
+    )
+
+
+@cache
+def _has_operators(dtype: torch.dtype) -> bool:
+    """Whether this torch has the operators for such numbers: they are its own, not public."""
+    if dtype not in (torch.float32, torch.bfloat16) or not torch.backends.mkldnn.is_available():
+        return False
+    x, weight = torch.ones(1, 1, 1, 1, dtype=dtype), torch.full((1, 1, 1, 1), -1.0, dtype=dtype)
+    geometry = ([0, 0], [1, 1], [1, 1], 1)
+    try:
+        operator = torch.ops.mkldnn._convolution_pointwise
+        low = operator(x, weight, None, *geometry, "relu", [], "")
+        total = operator.binary(x, x, weight, None, *geometry, "add", 1.0, None, [], None)
+    except (AttributeError, RuntimeError, TypeError):
+        return False
+    return bool(low == 0) and bool(total == 0)
