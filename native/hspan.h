@@ -8,7 +8,7 @@ extern "C" {
 #define HSPAN_EXPORT __attribute__((visibility("default")))
 
 // Raised with every change of what follows, so that Python never calls a library it doesn't know.
-#define HSPAN_ABI_VERSION 2
+#define HSPAN_ABI_VERSION 3
 
 HSPAN_EXPORT int hspan_abi_version(void);
 
@@ -28,7 +28,9 @@ struct hspan_call {
   int32_t real_bytes;
   int32_t threads;
   int32_t level;    // instruction set, as numbered by hspan_isa_name; -1: the best
-  int32_t as_bf16;  // not 0: query and key hold bf16 numbers, which a bf16 screen needn't round
+  // 1: query and key hold bf16 numbers, which a bf16 screen needn't round. 2: value as well, and
+  // what comes out will be rounded to bf16. Otherwise 0.
+  int32_t as_bf16;
   // The backward pass may multiply tiles of queries as matrices, in bf16: 0 where that is faster, 1
   // always, -1 never, as value and grad aren't bf16 numbers. Forward passes then needn't keep large
   // supports.

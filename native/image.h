@@ -17,6 +17,7 @@ Image<Real> image_of(const hspan_call& call, int64_t b, const int32_t* query_ord
           call.channels,
           call.value_channels,
           call.topk,
+          call.as_bf16 == 2,
           part(call.query, call.queries, call.channels),
           part(call.key, call.keys, call.channels),
           part(call.value, call.keys, call.value_channels),

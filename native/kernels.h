@@ -18,6 +18,7 @@ struct Image {
   int64_t queries, keys;             // N, M
   int64_t channels, value_channels;  // C, D
   int64_t topk;                      // 0: every key takes part
+  bool halves;                       // all of it is bf16: digits beyond float32's are wasted on it
   const Real* query;                 // [N, C]
   const Real* key;                   // [M, C]
   const Real* value;                 // [M, D]

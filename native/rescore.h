@@ -21,6 +21,9 @@ constexpr double kPairChannels = 8;  // a cycle
 constexpr double kPairChannels = 2;
 #endif
 
+// The same for outputs that are rounded to bf16: see kNegligible.
+constexpr double kNegligibleInHalves = 1e-3;
+
 // Products of smaller sizes may lose digits as numbers below float32's range.
 constexpr double kTiny = 1e-25;
 
@@ -66,12 +69,10 @@ inline Way choose_way(const Image<float>& image, const PackedKeys& keys, const C
       way = other;
     }
   };
-  if (rounding < kNegligible) {
-    if (exact)
-      offer(Way::kPacked, rows * row);
-    else
-      offer(Way::kRows, rows * (row + channels));
-  }
+  if (exact && rounding < (image.halves ? kNegligibleInHalves : kNegligible))
+    offer(Way::kPacked, rows * row);
+  else if (rounding < kNegligible)
+    offer(Way::kRows, rows * (row + channels));
   // The k largest are sought among all scores of a row.
   if (members < kManyPairs * kLanes && !truncates)
     offer(Way::kPairs, rows * (row + channels / 4) + members * (kPair + channels / kPairChannels));

@@ -1,8 +1,9 @@
 """The compiled kernel for processors: native/ explains how it works; here arrays are handed over.
 
 Half-precision inputs are widened to float32 first. Values and gradients are exact to float32 (to
-float64 where an input is float64), whatever precision the kernel screens in; only where all inputs
-are bf16, what the backward pass multiplies may be rounded to bf16, as autocast has it.
+float64 where an input is float64), whatever precision the kernel screens in. Only where all inputs
+are bf16, scores may be sums in float32 (weights are then good to four digits, twice what the output
+holds), and what the backward pass multiplies may be rounded to bf16, as autocast has it.
 """
 
 import ctypes
@@ -75,6 +76,12 @@ def _real(query: Tensor, value: Tensor) -> torch.dtype:
     return torch.promote_types(compute_dtype(query.dtype), compute_dtype(value.dtype))
 
 
+def _as_bf16(query: Tensor, value: Tensor) -> int:
+    if query.dtype != torch.bfloat16:
+        return 0
+    return 2 if value.dtype == torch.bfloat16 else 1
+
+
 def _call(
     query: Tensor,
     key: Tensor,
@@ -83,7 +90,7 @@ def _call(
     kept: _Kept | None,
     topk: int | None,
     width: int,
-    as_bf16: bool,
+    as_bf16: int,
     tiles: int = -1,
 ) -> _Call:
     batch, queries, channels = query.shape
@@ -133,8 +140,8 @@ def forward(
     if support.numel():
         kept = _views(support, batch, queries, support_capacity(queries, k.shape[1]), dtype)
     used = torch.empty(batch, dtype=torch.int64)
-    as_bf16 = query.dtype == torch.bfloat16
-    tiles = _TILES if as_bf16 and value.dtype == torch.bfloat16 else -1
+    as_bf16 = _as_bf16(query, value)
+    tiles = _TILES if as_bf16 == 2 else -1
     call = _call(q, k, v, limits, kept, topk, width, as_bf16, tiles)
     code = _run(_compiled().hspan_forward, call, out, used)
     if code != _DONE and kept is not None:
@@ -169,8 +176,8 @@ def backward(
     kept = None
     if support.numel():
         kept = _views(support, batch, queries, support_capacity(queries, k.shape[1]), dtype)
-    as_bf16 = query.dtype == torch.bfloat16
-    tiles = _TILES if as_bf16 and value.dtype == grad.dtype == torch.bfloat16 else -1
+    as_bf16 = _as_bf16(query, value)
+    tiles = _TILES if as_bf16 == 2 and grad.dtype == torch.bfloat16 else -1
     saved = limits.to(dtype).contiguous()
     call = _call(q, k, v, saved, kept, topk, width, as_bf16, tiles)
     if _run(_compiled().hspan_backward, call, g, *gradients) == _KEYS_NOT_FINITE:
