@@ -76,6 +76,17 @@ def test_features_that_no_scale_makes_sparse():
         fit_scale(query, torch.ones(1, 50, 3), 5.0, generator)
 
 
+def test_equal_keys_enter_the_support_together():
+    generator = torch.Generator().manual_seed(0)
+    query = torch.ones(1, 80, 1)
+    key = torch.linspace(0, 1, 10).repeat_interleave(8).view(1, 80, 1)  # supports of 8, 16, 24...
+    scale = fit_scale(query, key, 31.0, generator)
+    offsets, _, _ = attention_support(query * scale, key)
+    assert int(offsets[0, -1]) == 80 * 32
+    with pytest.raises(InputError, match="no scale of these 80 tokens"):
+        fit_scale(query, key, 28.0, generator)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

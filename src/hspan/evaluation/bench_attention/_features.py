@@ -38,6 +38,7 @@ _SLOPE = 0.25  # PReLU's initial value
 _FIT_QUERIES = 1024  # queries whose support is measured while the scale is sought
 _CHECK_QUERIES = 2048  # others, whose mean is reported
 _TOLERANCE = 0.01  # of the mean support, on the queries of the fit
+_MOST = 0.05  # where patches that are all alike enter the support together, and it jumps
 _MAX_STEPS = 60
 
 BUNDLED = Path(str(files("hspan.evaluation.bench_attention"))) / "astronaut.webp"
@@ -132,11 +133,14 @@ def fit_scale(query: Tensor, key: Tensor, support: float, generator: torch.Gener
     spread = float((sampled[0, :64] @ key[0].T).std())
     low, high = -np.inf, np.inf  # of the factor's binary logarithm; the support falls as it grows
     power = -float(np.log2(spread)) if spread > 0 else 0.0
-    found = np.nan
+    found, nearest, least = np.nan, power, np.inf
     for _ in range(_MAX_STEPS):
         found = _mean_support(sampled * 2.0**power, key)
-        if abs(found / support - 1) <= _TOLERANCE:
-            return 2.0**power
+        error = abs(found / support - 1)
+        if error < least:
+            nearest, least = power, error
+        if error <= _TOLERANCE:
+            break
         if found > support:
             low = power
         else:
@@ -149,6 +153,8 @@ def fit_scale(query: Tensor, key: Tensor, support: float, generator: torch.Gener
             break
         else:
             power = (low + high) / 2
+    if least <= _MOST:
+        return 2.0**nearest
     raise InputError(
         f"no scale of these {query.shape[1]} tokens gives a mean support of {support:g} "
         f"(the last had {found:.1f})"
