@@ -2,6 +2,7 @@
 #pragma once
 
 #include "collect.h"
+#include "dense.h"
 #include "gather.h"
 #include "threshold.h"
 #include "tiles.h"
@@ -168,13 +169,10 @@ inline void finish_together(const Image<float>& image, const PackedKeys& keys,
     kappa = max(kappa, newton_step(rows, count, kappa) - enough);
     count = keep_rows(rows, row_keys, count, kappa);
   }
-  kappa = last_step(rows, count, climb(rows, count, kappa, 100, enough));
-  Positive members;
-  for (int64_t r = 0; r < count; r++) {
-    const Lanes weights = load(rows + r * kLanes) - kappa;
-    members.add(weights);
-    store(rows + r * kLanes, max(weights, zero));
-  }
+  float members[kLanes];
+  kappa = last_step(rows, count, climb(rows, count, kappa, 100, enough), members);
+  for (int64_t r = 0; r < count; r++)
+    store(rows + r * kLanes, max(load(rows + r * kLanes) - kappa, zero));
   float tops[kLanes], kappas[kLanes];
   store(tops, top);
   store(kappas, kappa);
@@ -188,7 +186,7 @@ inline void finish_together(const Image<float>& image, const PackedKeys& keys,
 
   // Weights and values, as matrices, value by value, or, in long sums, query by query.
   constexpr int64_t kLong = 1024;
-  const bool full = are_full(sum(members.numbers()), count, depth) &&
+  const bool full = are_full(sum(load(members)), count, depth) &&
                     multiply_values(image, row_keys, rows, count, scratch.transposed);
   const bool shared = !full && count <= kLong;
   if (full) transpose_out(scratch.transposed, depth, lanes, outputs);
@@ -277,7 +275,9 @@ void attend(const Image<Real>& image, const PackedKeys& keys, const Hints& hints
   // Where queries have to look into most blocks, screening only comes on top.
   const bool screened = !hints.dense;
   if (screened) screen_and_collect(keys, search, count, scratch, tiles);
+  const bool densely = keys.values && !screened && !support;
   for (int t = 0; t < count; t++) {
+    if (densely && attend_dense(image, keys, hints.gap, first + t, t, scratch, out, limits)) continue;
     Collection& found = tiles[t];
     if (!screened || found.overflown)
       collect_all(found, keys, scratch.lanes + t * keys.words_per_key * kLanes, search, scratch);

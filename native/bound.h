@@ -23,15 +23,16 @@ HSPAN_INLINE Lanes largest(const float* rows, int64_t count) {
 
 // Positive excesses of some rows over kappa.
 HSPAN_INLINE Positive excess(const float* rows, int64_t count, Lanes kappa) {
-  Positive even, odd;
+  constexpr int kChains = kRegisters == 1 ? 4 : 2;  // of additions, none of which waits for another
+  Positive sums[kChains];
   int64_t r = 0;
-  for (; r + 2 <= count; r += 2) {
-    even.add(load(rows + r * kLanes) - kappa);
-    odd.add(load(rows + (r + 1) * kLanes) - kappa);
-  }
-  if (r < count) even.add(load(rows + r * kLanes) - kappa);
-  even.add(odd);
-  return even;
+  for (; r + kChains <= count; r += kChains)
+#pragma GCC unroll 4
+    for (int i = 0; i < kChains; i++) sums[i].add(load(rows + (r + i) * kLanes) - kappa);
+  for (; r < count; r++) sums[0].add(load(rows + r * kLanes) - kappa);
+#pragma GCC unroll 4
+  for (int i = 1; i < kChains; i++) sums[0].add(sums[i]);
+  return sums[0];
 }
 
 // One Newton step from kappa, which must lie below the largest score of every lane. Equal numbers
@@ -45,8 +46,9 @@ HSPAN_INLINE Lanes newton_step(const float* rows, int64_t count, Lanes kappa) {
   return kappa + (all.sums() - one) / max(all.numbers(), one);
 }
 
-// The same with sums that are good to float32's last digit or two, for the last step of all.
-inline Lanes last_step(const float* rows, int64_t count, Lanes kappa) {
+// The same with sums that are good to float32's last digit or two, for the last step of all. members:
+// how many rows exceed kappa, lane by lane.
+inline Lanes last_step(const float* rows, int64_t count, Lanes kappa, float (&members)[kLanes]) {
   constexpr int64_t kPiece = 8;
   double sums[kLanes] = {};
   Positive all;
@@ -57,10 +59,10 @@ inline Lanes last_step(const float* rows, int64_t count, Lanes kappa) {
     for (int l = 0; l < kLanes; l++) sums[l] += part[l];
     all.add(piece);
   }
-  float change[kLanes], numbers[kLanes];
-  store(numbers, all.numbers());
+  float change[kLanes];
+  store(members, all.numbers());
   for (int l = 0; l < kLanes; l++)
-    change[l] = static_cast<float>((sums[l] - 1) / larger(numbers[l], 1.f));
+    change[l] = static_cast<float>((sums[l] - 1) / larger(members[l], 1.f));
   return kappa + load(change);
 }
 

@@ -54,6 +54,15 @@ bool is_found_again(const hspan_call& call, const Kernels& kernels, const Hints&
          hints.dense && call.keys > kFew;
 }
 
+// Room for an image's values as matrices, where weights are going to be some: in calls that are bf16
+// throughout.
+Buffer<uint32_t> room_for_values(const hspan_call& call) {
+  constexpr int64_t kMost = 32 << 20;  // bytes
+  const int64_t words = blocks_of(call.value_channels) * ((call.keys + 31) / 32) * 256;
+  if (call.as_bf16 != 2 || call.topk || words * 4 > kMost) return {};
+  return Buffer<uint32_t>(words);
+}
+
 template <class Real>
 int forward(const hspan_call& call, void* out, int64_t* used) {
   const Kernels& kernels = choose(call.level);
@@ -91,6 +100,9 @@ int forward(const hspan_call& call, void* out, int64_t* used) {
   for (int t = 0; t < call.threads; t++)
     workspaces.emplace_back(stores[0].packed, image_of<Real>(call, 0, nullptr, nullptr), group);
   Buffer<Hints> hints(call.batch);
+  const auto kept = [&](int64_t b) {
+    return call.capacity && !is_found_again(call, kernels, hints[b]);
+  };
 #pragma omp parallel for num_threads(call.threads) if (call.threads > 1) schedule(dynamic, 1)
   for (int64_t b = 0; b < call.batch; b++)
     hints[b] = real.probe(image_of<Real>(call, b, query_order.data(), key_order.data()),
@@ -99,18 +111,26 @@ int forward(const hspan_call& call, void* out, int64_t* used) {
   for (int64_t b = 0; call.capacity && b < call.batch; b++)
     if (is_found_again(call, kernels, hints[b]))
       std::fill_n(call.starts + b * call.queries, call.queries, -1);
+  for (int64_t b = 0; real.pack_values && b < call.batch; b++)
+    if (hints[b].dense && !kept(b)) stores[static_cast<std::size_t>(b)].values = room_for_values(call);
+#pragma omp parallel for num_threads(call.threads) if (call.threads > 1) schedule(dynamic, 1)
+  for (int64_t b = 0; b < call.batch; b++) {
+    KeyStore& store = stores[static_cast<std::size_t>(b)];
+    uint32_t* values = store.values.data();
+    const Image<Real> image = image_of<Real>(call, b, nullptr, key_order.data());
+    if (values && real.pack_values(image, values)) store.packed.values = values;
+  }
 #pragma omp parallel for num_threads(call.threads) if (call.threads > 1) schedule(dynamic, 1)
   for (int64_t item = 0; item < call.batch * groups; item++) {
     const int64_t b = item / groups, first = item % groups * group;
     const Image<Real> image = image_of<Real>(call, b, query_order.data(), key_order.data());
     const Support<Real> support = support_of<Real>(call, b, used + b);
-    const bool kept = call.capacity && !is_found_again(call, kernels, hints[b]);
     real.attend(image, stores[static_cast<std::size_t>(b)].packed, hints[b],
                 workspaces[static_cast<std::size_t>(thread_index())].scratch(), first,
                 static_cast<int>(std::min<int64_t>(group, tiles - first)),
                 static_cast<Real*>(out) + b * call.queries * call.value_channels,
                 static_cast<Real*>(call.limits) + b * call.queries * 2,
-                kept ? &support : nullptr);
+                kept(b) ? &support : nullptr);
   }
   return HSPAN_DONE;
 }

@@ -18,10 +18,15 @@ const Kernels& table() {
       kChannelsPerWord,
       kWordMultiple,
       kTilesPerGroup,
-      {sum_columns<float>, pack_keys<float>, probe<float>, attend<float>, differentiate_queries<float>,
-       differentiate_keys<float>},
-      {sum_columns<double>, pack_keys<double>, probe<double>, attend<double>, differentiate_queries<double>,
-       differentiate_keys<double>},
+      {sum_columns<float>, pack_keys<float>,
+#if defined(HSPAN_AMX)
+       pack_values,
+#else
+       nullptr,
+#endif
+       probe<float>, attend<float>, differentiate_queries<float>, differentiate_keys<float>},
+      {sum_columns<double>, pack_keys<double>, nullptr, probe<double>, attend<double>,
+       differentiate_queries<double>, differentiate_keys<double>},
 #if defined(HSPAN_PAIRS)
       {kTilesTogether, kWordMultiple, pack_rows, count_tiles, differentiate_tiles},
 #else

@@ -41,6 +41,7 @@ struct PackedKeys {
   float* block_errors;    // [blocks]
   double norm;            // the largest of all
   double error;
+  const uint32_t* values; // the values, for dense.h; null where that way isn't taken
 };
 
 // The supports of an image's queries, kept for the backward pass: 4 + sizeof(Real) bytes a weight.
@@ -76,6 +77,7 @@ struct Scratch {
   uint16_t* askers;     // [blocks] for which tiles, a bit each
   int64_t capacity;     // of what a screened tile collects
   float* collected;     // [tiles, capacity + 64, 16] packed scores
+  int64_t collected_rows;     // of all tiles together
   int32_t* collected_places;  // [tiles, capacity + 64] where their keys stand in the blocks
   float* rows;          // [places + 64, 16] the same for a tile by itself, with any number of keys
   int32_t* row_places;  // [places + 64]
@@ -85,7 +87,7 @@ struct Scratch {
   double* selection;    // [places]
   double* wide;         // [16, C rounded up to 8] queries
   void* weights;        // [places] Real, or [16, places + 16] float
-  float* transposed;    // [max(C, D), 16]
+  float* transposed;    // [max(C, D) rounded up to 16, 16]
 };
 
 // What an image's tiles are probably like.
@@ -101,6 +103,8 @@ struct RealKernels {
   // Packs the blocks [first, last) and raises norm and error; false: a key isn't finite.
   bool (*pack_keys)(const Image<Real>&, const PackedKeys&, int64_t first, int64_t last,
                     double* norm, double* error);
+  // The values for dense.h; false where they can't be taken. Null: there is no such way.
+  bool (*pack_values)(const Image<Real>&, uint32_t* words);
   Hints (*probe)(const Image<Real>&, const PackedKeys&, Scratch&);
   // The attention of the queries in the tiles [first, first + count).
   // limits: [N, 2] the largest score and kappa relative to it; support: null if nobody asks.

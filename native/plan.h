@@ -15,6 +15,7 @@ struct KeyStore {
   Buffer<uint32_t> words;
   Buffer<double> mean;
   Buffer<float> norms;  // and errors, of keys and of blocks
+  Buffer<uint32_t> values;
   PackedKeys packed;
   bool finite;
 };
@@ -36,6 +37,7 @@ KeyStore pack(const Kernels& kernels, const RealKernels<Real>& real, const Image
   keys.block_norms = keys.errors + keys.blocks * kLanes;
   keys.block_errors = keys.block_norms + keys.blocks;
   keys.words = store.words.data();
+  keys.values = nullptr;
   keys.mean = store.mean.data();
   std::fill_n(store.mean.data(), image.channels, 0.0);
   if (!as_bf16) {  // centred, they would be bf16 numbers no longer
@@ -88,7 +90,7 @@ class Workspace {
         selection_(keys.blocks * kLanes),
         wide_((image.channels + 7) / 8 * 8 * kLanes),
         weights_((keys.blocks + 1) * kLanes * kLanes * 4),
-        transposed_(std::max(image.channels, image.value_channels) * kLanes) {
+        transposed_(blocks_of(std::max(image.channels, image.value_channels)) * kLanes * kLanes) {
     scratch_.lanes = lanes_.data();
     scratch_.per_norm = per_norm_.data();
     scratch_.per_error = per_error_.data();
@@ -100,6 +102,7 @@ class Workspace {
     scratch_.askers = askers_.data();
     scratch_.capacity = capacity_of(keys);
     scratch_.collected = collected_.data();
+    scratch_.collected_rows = tiles * (scratch_.capacity + 64);
     scratch_.collected_places = collected_places_.data();
     scratch_.rows = rows_.data();
     scratch_.row_places = row_places_.data();
