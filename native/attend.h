@@ -277,7 +277,9 @@ void attend(const Image<Real>& image, const PackedKeys& keys, const Hints& hints
   if (screened) screen_and_collect(keys, search, count, scratch, tiles);
   const bool densely = keys.values && !screened && !support;
   for (int t = 0; t < count; t++) {
-    if (densely && attend_dense(image, keys, hints.gap, first + t, t, scratch, out, limits)) continue;
+    if (densely && exact[t] &&
+        attend_dense(image, keys, hints.gap, first + t, t, scratch, out, limits))
+      continue;
     Collection& found = tiles[t];
     if (!screened || found.overflown)
       collect_all(found, keys, scratch.lanes + t * keys.words_per_key * kLanes, search, scratch);

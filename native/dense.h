@@ -1,8 +1,8 @@
 // Steps 4 to 7 for queries that look at most of the blocks, in calls that are bf16 throughout: all
 // scores, all weights, zeros included, and their product with all values, on AMX.
 //
-// So it is in networks that train from scratch. Products of bf16 numbers are exact, and their sums in
-// float32 good enough for an output in bf16: nothing is multiplied again. Weights are rounded to
+// So it is in networks that train from scratch. Products of bf16 numbers are exact, and their sums
+// in float32 good enough for an output in bf16: nothing is multiplied again. Weights are rounded to
 // bf16, as autocast would round them for softmax.
 #pragma once
 
@@ -87,8 +87,8 @@ inline int64_t copy_rows(const float* rows, int64_t count, Lanes level, Lanes to
   return copied;
 }
 
-// A tile of queries, tile of the image and t of the scratch. Returns false, and has written nothing,
-// where that isn't exact enough or takes too much room.
+// A tile of queries, tile of the image and t of the scratch. Returns false, and has written
+// nothing, where that isn't exact enough or takes too much room.
 inline bool attend_dense(const Image<float>& image, const PackedKeys& keys, float gap, int64_t tile,
                          int t, Scratch& scratch, float* out, float* limits) {
   const uint32_t* lanes = scratch.lanes + t * keys.words_per_key * kLanes;
@@ -116,7 +116,8 @@ inline bool attend_dense(const Image<float>& image, const PackedKeys& keys, floa
   kappa = climb(few, count, kappa, 100, broadcast(-1e-4f) * kappa);
   kappa = last_step(few, count, kappa, members);
   double rounding = 0;
-  for (int l = 0; l < kLanes; l++) rounding += kRounding * scratch.scales[t * kLanes + l] * members[l] / kLanes;
+  for (int l = 0; l < kLanes; l++)
+    rounding += kRounding * scratch.scales[t * kLanes + l] * members[l] / kLanes;
   if (!(rounding < kNegligibleInHalves)) return false;  // or a query can't be screened
 
   uint32_t* weights = reinterpret_cast<uint32_t*>(scratch.candidates);

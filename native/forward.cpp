@@ -54,8 +54,8 @@ bool is_found_again(const hspan_call& call, const Kernels& kernels, const Hints&
          hints.dense && call.keys > kFew;
 }
 
-// Room for an image's values as matrices, where weights are going to be some: in calls that are bf16
-// throughout.
+// Room for an image's values as matrices, where its weights may become some (dense.h); none in calls
+// that aren't bf16 throughout.
 Buffer<uint32_t> room_for_values(const hspan_call& call) {
   constexpr int64_t kMost = 32 << 20;  // bytes
   const int64_t words = blocks_of(call.value_channels) * ((call.keys + 31) / 32) * 256;
@@ -112,7 +112,8 @@ int forward(const hspan_call& call, void* out, int64_t* used) {
     if (is_found_again(call, kernels, hints[b]))
       std::fill_n(call.starts + b * call.queries, call.queries, -1);
   for (int64_t b = 0; real.pack_values && b < call.batch; b++)
-    if (hints[b].dense && !kept(b)) stores[static_cast<std::size_t>(b)].values = room_for_values(call);
+    if (hints[b].dense && !kept(b))
+      stores[static_cast<std::size_t>(b)].values = room_for_values(call);
 #pragma omp parallel for num_threads(call.threads) if (call.threads > 1) schedule(dynamic, 1)
   for (int64_t b = 0; b < call.batch; b++) {
     KeyStore& store = stores[static_cast<std::size_t>(b)];
