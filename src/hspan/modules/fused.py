@@ -18,7 +18,7 @@ from hspan.modules.padding import being_traced
 def conv_relu(conv: nn.Conv2d, x: Tensor) -> Tensor:
     """ReLU of a convolution of x [B, C, H, W]."""
     if not _can_fuse(conv, x):
-        return F.relu(conv(x))
+        return F.relu(conv(x), inplace=True)
     x, weight, bias = _autocast(conv, x)
     return torch.ops.mkldnn._convolution_pointwise(
         x, weight, bias, *_geometry(conv), "relu", [], ""
