@@ -12,6 +12,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "hspan"
 # Imports go leftwards only: a package may import packages of a lower rank, never its neighbours.
 RANKS = {
     "_version": 0,
+    "_allocator": 0,
     "errors": 0,
     "hardware": 1,
     "ops": 1,
