@@ -32,14 +32,8 @@ SETS = _library.instruction_sets()
 @pytest.fixture(
     params=[(name, 1) for name in SETS] + [(SETS[-1], 2)], ids=lambda p: f"{p[0]}-{p[1]}"
 )
-def isa(request, monkeypatch):
-    name, threads = request.param
-    monkeypatch.setenv("HSPAN_ISA", name)
-    monkeypatch.setattr(_native, "_SMALL", 0)  # otherwise calls this small have one thread
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    yield name
-    torch.set_num_threads(before)
+def isa(request, run_on):
+    return run_on(*request.param)
 
 
 def draw(batch, n, m, c, d, logits=1.0, seed=0, dtype=F32) -> tuple[Tensor, Tensor, Tensor]:

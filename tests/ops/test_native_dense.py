@@ -25,14 +25,8 @@ NO_SUPPORT = torch.empty(0, dtype=torch.uint8)
 
 
 @pytest.fixture(params=[(name, 1) for name in SETS] + [(SETS[-1], 2)], ids=str)
-def isa(request, monkeypatch):
-    name, threads = request.param
-    monkeypatch.setenv("HSPAN_ISA", name)
-    monkeypatch.setattr(_native, "_SMALL", 0)  # otherwise calls this small have one thread
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    yield name
-    torch.set_num_threads(before)
+def isa(request, run_on):
+    return run_on(*request.param)
 
 
 def draw(batch, n, m, c, d, logits=0.03, seed=0) -> tuple[Tensor, Tensor, Tensor]:
@@ -100,16 +94,11 @@ def test_amx_multiplies_matrices(monkeypatch):
         torch.testing.assert_close(others, limits, rtol=1e-5, atol=1e-6)
 
 
-def test_threads_share_the_work(monkeypatch):
-    monkeypatch.setattr(_native, "_SMALL", 0)
-    tensors = draw(3, 200, 700, 24, 48)
-    before, results = torch.get_num_threads(), []
-    try:
-        for threads in (1, 2):
-            torch.set_num_threads(threads)
-            results.append(forward(tensors))
-    finally:
-        torch.set_num_threads(before)
+def test_threads_share_the_work(run_on):
+    tensors, results = draw(3, 200, 700, 24, 48), []
+    for threads in (1, 2):
+        run_on(SETS[-1], threads)
+        results.append(forward(tensors))
     assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
 
 

@@ -36,14 +36,8 @@ HALF = 2.0**-8  # what rounding to bf16 changes at most
     params=[(name, threads) for name in WITH_TILES for threads in (1, 2)],
     ids=lambda p: f"{p[0]}-{p[1]}",
 )
-def isa(request, monkeypatch):
-    name, threads = request.param
-    monkeypatch.setenv("HSPAN_ISA", name)
-    monkeypatch.setattr(_native, "_SMALL", 0)  # otherwise calls this small have one thread
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    yield name
-    torch.set_num_threads(before)
+def isa(request, run_on):
+    return run_on(*request.param)
 
 
 class Gradients(NamedTuple):
