@@ -44,19 +44,26 @@ void keep(const Support<Real>* support, int64_t query, const int32_t* keys, cons
   __builtin_memcpy(support->weights + start, weights, static_cast<uint64_t>(count) * sizeof(Real));
 }
 
-// One query, from its candidates to its output, limits and support.
-// rounding: of its scores in float32, relative to the weights.
+// So many candidates are sifted in float32 before they are scored in double.
+constexpr int64_t kMany = 256;
+
+// One query, from its candidates to its output, limits and support. size: how large its scores can be.
 template <class Real>
 void finish(const Image<Real>& image, int64_t query, int32_t* candidates, int64_t count,
-            double lower, double rounding, Scratch& scratch, Real* out, Real* limits,
+            double lower, double size, Scratch& scratch, Real* out, Real* limits,
             const Support<Real>* support) {
   // Truncation looks at the order of scores: there, single precision could choose another key.
   const bool truncates = image.topk > 0 && image.topk < count;
-  if (sizeof(Real) == 4 && rounding < kNegligible && !truncates)
+  const double rounding = kRounding * size * static_cast<double>(larger<int64_t>(1, count));
+  if (sizeof(Real) == 4 && rounding < kNegligible && !truncates) {
     rescore_single(image, query, candidates, count, static_cast<float*>(scratch.weights),
                    scratch.scores);
-  else
+  } else {
+    const double error = sum_error(image.channels) * size;
+    if (count >= kMany && !truncates && error < 1)
+      count = sift(image, query, candidates, count, lower, error, scratch);
     rescore(image, query, candidates, count, scratch.wide, scratch.scores);
+  }
   const Threshold t = threshold(scratch.scores, count, image.topk, lower, scratch.selection);
   limits[2 * query] = static_cast<Real>(t.top);
   limits[2 * query + 1] = static_cast<Real>(t.kappa);
@@ -109,9 +116,8 @@ void finish_each(const Image<Real>& image, const PackedKeys& keys, const Collect
     // Scores that are all equal: the first ones are as good as any.
     if (image.topk && scale == 0 && sizeof(Real) == 4)  // a double's square may underflow
       counts[l] = smaller(counts[l], image.topk);
-    const double weight = 1 / static_cast<double>(larger<int64_t>(1, counts[l]));
-    const double rounding = kRounding * scale * (1 + keys.mean_norm / keys.norm) / weight;
-    finish(image, query, candidates, counts[l], lower, rounding, scratch, out, limits, support);
+    const double size = scale * (1 + keys.mean_norm / keys.norm);
+    finish(image, query, candidates, counts[l], lower, size, scratch, out, limits, support);
   }
 }
 
@@ -186,7 +192,7 @@ inline void finish_together(const Image<float>& image, const PackedKeys& keys,
 
   // Weights and values, as matrices, value by value, or, in long sums, query by query.
   constexpr int64_t kLong = 1024;
-  const bool full = are_full(sum(load(members)), count, depth) &&
+  const bool full = are_full(sum(load(members)), count, image.keys, depth) &&
                     multiply_values(image, row_keys, rows, count, scratch.transposed);
   const bool shared = !full && count <= kLong;
   if (full) transpose_out(scratch.transposed, depth, lanes, outputs);
@@ -283,7 +289,9 @@ void attend(const Image<Real>& image, const PackedKeys& keys, const Hints& hints
     Collection& found = tiles[t];
     if (!screened || found.overflown)
       collect_all(found, keys, scratch.lanes + t * keys.words_per_key * kLanes, search, scratch);
-    finish_collection(found, keys, search);
+    else
+      raise_bound(found, search);
+    finish_collection(found, keys);
     for (int64_t r = 0; r < found.count; r++)
       scratch.row_keys[r] = image.key_order ? image.key_order[found.places[r]] : found.places[r];
     const double* scales = scratch.scales + t * kLanes;

@@ -240,13 +240,13 @@ inline Lanes sharpen(const PackedKeys& keys, const Margins& margins, const float
 
 // Bounds as sharp as the packed scores allow, and only the keys that pass them. An element of the
 // support has s > kappa, hence s~ + e > kappa, with e for its key.
-inline void finish_collection(Collection& tile, const PackedKeys& keys, const Search& search) {
+inline void finish_collection(Collection& tile, const PackedKeys& keys) {
   const Margins& margins = tile.margins;
-  raise_bound(tile, search);
   Bounds& b = tile.bounds;
-  // Exactness comes later: here a bound is good enough once it is as sharp as the scores.
-  b = raise(tile.rows, tile.count, b, search.topk, 64,
-            max(margins.most, broadcast(0.01f) * (b.top - b.kappa)));
+  // Exactness comes later: here a bound is good enough once it is as sharp as the scores. Where only k
+  // take part, the k-th largest has been sought among these rows already.
+  b.kappa = climb(tile.rows, tile.count, b.kappa, 64,
+                  max(margins.most, broadcast(0.01f) * (b.top - b.kappa)));
   tile.low = low_of(b, margins.most);
   if (exceeding(margins.most, broadcast(0.02f) * (b.top - b.kappa))) {  // else nothing to gain
     tile.count = keep_rows(tile.rows, tile.places, tile.count, tile.low - margins.most);

@@ -27,8 +27,8 @@ constexpr double kNegligibleInHalves = 1e-3;
 // Products of smaller sizes may lose digits as numbers below float32's range.
 constexpr double kTiny = 1e-25;
 
-// Weights of as many keys are still good to five digits where their scores, relative to the largest,
-// are rounded to float32.
+// Scores relative to the largest, rounded to float32, are off by up to 6e-8 of how far kappa lies below
+// it; where so many keys times that distance share the weight, theirs are still good to five digits.
 constexpr double kManyPairs = 512;
 
 // How a tile is finished: each query by itself, or all together with the packed scores as they are
@@ -42,13 +42,15 @@ inline Way choose_way(const Image<float>& image, const PackedKeys& keys, const C
   for (int64_t r = 0; r < found.count; r++)
     candidates.add(load(found.rows + r * kLanes) + found.margins.of_key(keys, found.places[r]) -
                    found.low);
-  float numbers[kLanes];
+  float numbers[kLanes], depths[kLanes];
   store(numbers, candidates.numbers());
+  store(depths, found.bounds.top - found.low);
   // Scores that are computed again start from what the keys' mean contributes.
   const double scale = exact || keys.norm == 0 ? 1 : 1 + keys.mean_norm / keys.norm;
-  double members = 0, rounding = 0;
+  double members = 0, rounding = 0, spread = 0;
   for (int l = 0; l < kLanes; l++) {
     members += numbers[l];
+    spread = larger<double>(spread, numbers[l] * depths[l]);
     rounding += kRounding * scale * scales[l] * numbers[l] / kLanes;
   }
   if (__builtin_isinf(rounding) || rounding != rounding) return Way::kAlone;  // not screened
@@ -74,7 +76,7 @@ inline Way choose_way(const Image<float>& image, const PackedKeys& keys, const C
   else if (rounding < kNegligible)
     offer(Way::kRows, rows * (row + channels));
   // The k largest are sought among all scores of a row.
-  if (members < kManyPairs * kLanes && !truncates)
+  if (spread < kManyPairs && !truncates)
     offer(Way::kPairs, rows * (row + channels / 4) + members * (kPair + channels / kPairChannels));
   return way;
 }
@@ -141,6 +143,7 @@ HSPAN_INLINE void multiply_pairs(const float* key, const float* last, const doub
   }
   for (int j = 0; members; members &= members - 1, j++) {
     const double* query = queries + __builtin_ctz(members) * stride;
+    asm("" : "+r"(query));  // else the compiler keeps twelve offsets in registers that it hasn't got
     __m512d even = add ? sums[j] : _mm512_setzero_pd(), odd = _mm512_setzero_pd();
 #pragma GCC unroll 12
     for (int i = 0; i < Parts; i++) {
@@ -183,13 +186,18 @@ HSPAN_INLINE void score_pairs(const float* key, int64_t channels, const double* 
       c += 8;
     }
   }
-  double scores[kLanes + 4];  // in the order of the members
   const int number = __builtin_popcount(members);
-  for (int j = 0; j < number; j += 4)
-    _mm256_storeu_pd(scores + j, totals_of(sums[j], sums[j + 1], sums[j + 2], sums[j + 3]));
+  const auto eight_totals = [&](int j) {  // from member j on; of sums that aren't there, anything
+    const __m512d four = _mm512_castpd256_pd512(totals_of(sums[j], sums[j + 1], sums[j + 2], sums[j + 3]));
+    return _mm512_insertf64x4(four, totals_of(sums[j + 4], sums[j + 5], sums[j + 6], sums[j + 7]), 1);
+  };
+  // In the order of the members; then lane by lane, all in registers.
+  const __m512d first = eight_totals(0), second = number > 8 ? eight_totals(8) : first;
   const __mmask8 low = static_cast<__mmask8>(members), high = static_cast<__mmask8>(members >> 8);
-  const __m512d a = _mm512_maskz_expandloadu_pd(low, scores);
-  const __m512d b = _mm512_maskz_expandloadu_pd(high, scores + __builtin_popcount(low));
+  const __m512i rest = _mm512_add_epi64(_mm512_set1_epi64(__builtin_popcount(low)),
+                                        _mm512_setr_epi64(0, 1, 2, 3, 4, 5, 6, 7));
+  const __m512d a = _mm512_maskz_expand_pd(low, first);
+  const __m512d b = _mm512_maskz_expand_pd(high, _mm512_permutex2var_pd(first, rest, second));
   const __m256 a8 = _mm512_cvtpd_ps(_mm512_sub_pd(a, _mm512_loadu_pd(tops)));
   const __m256 b8 = _mm512_cvtpd_ps(_mm512_sub_pd(b, _mm512_loadu_pd(tops + 8)));
   const __m512 both = _mm512_insertf32x8(_mm512_castps256_ps512(a8), b8, 1);

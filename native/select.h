@@ -10,10 +10,6 @@
 
 namespace hspan::HSPAN_ISA {
 
-// At most how far a sum of so many products in float32, and its difference from another one, can be
-// from the truth, relative to the sizes of its factors.
-inline double sum_error(int64_t channels) { return 1.2e-7 * static_cast<double>(channels + 8); }
-
 constexpr float kOut = -__FLT_MAX__;  // the score of a key that doesn't take part
 
 // The k-th largest value of a lane is more than low and at most high.

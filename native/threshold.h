@@ -84,6 +84,10 @@ inline void rescore_single(const Image<float>& image, int64_t query, const int32
 inline void rescore_single(const Image<double>&, int64_t, const int32_t*, int64_t, float*,
                            double*) {}
 
+// At most how far a sum of so many products in float32, and its difference from another one, can be
+// from the truth, relative to the sizes of its factors.
+inline double sum_error(int64_t channels) { return 1.2e-7 * static_cast<double>(channels + 8); }
+
 struct Threshold {
   double top;    // the largest score
   double kappa;  // relative to it
@@ -110,6 +114,29 @@ inline double solve(const double* relative, int64_t count, double lower) {
     kappa = next;
   }
   return kappa;
+}
+
+// Drops candidates whose scores in float32, off by error at most, are too low for the support; lower
+// as in solve. Returns how many are left: few, where only the screen couldn't tell them apart.
+inline int64_t sift(const Image<float>& image, int64_t query, int32_t* candidates, int64_t count,
+                    double lower, double error, Scratch& scratch) {
+  double* scores = scratch.scores;
+  rescore_single(image, query, candidates, count, static_cast<float*>(scratch.weights), scores);
+  double top = -__builtin_inf();
+  for (int64_t j = 0; j < count; j++) top = larger(top, scores[j]);
+  for (int64_t j = 0; j < count; j++) scores[j] -= top;
+  // kappa is off by error at most, too: it can't have moved farther than every score.
+  const double level = solve(scores, count, larger(-1.0, lower)) - 2.01 * error;
+  int64_t kept = 0;
+  for (int64_t j = 0; j < count; j++) {
+    candidates[kept] = candidates[j];
+    kept += !(scores[j] < level);  // true for NaN as well
+  }
+  return kept;
+}
+inline int64_t sift(const Image<double>&, int64_t, int32_t*, int64_t count, double, double,
+                    Scratch&) {
+  return count;
 }
 
 // The k-th largest value, k from 1; values are rearranged. Hoare's selection.

@@ -162,6 +162,15 @@ def with_ties(n=33, m=200, same=150):
     return query, key, value
 
 
+def with_sky(n=48, m=6000, sky=4000):
+    """Keys that bf16 can't tell apart, and queries to which these are all about as similar."""
+    query, key, value = draw(1, n, m, 24, 8, 4.0)
+    blue = 16 * key[:, :1] / key[:, :1].norm()
+    key[:, :sky] = blue + 0.005 * key[:, :sky]
+    query[:, ::3] = blue + 1e-3 * query[:, ::3]
+    return query, key, value
+
+
 def with_offset(offset, logits=1.0):
     query, key, value = alike(64, 1500, 24, 8, logits)
     return query, key + offset, value
@@ -196,6 +205,7 @@ HARD = {
     "outlier key": with_outlier,
     "outlier and zero queries, many keys": lambda: with_outlier(n=48, m=9216, zero=True),
     "outlier and nearly all of very many keys": lambda: with_outlier(32, 65_536, 1e-5),
+    "sky": with_sky,
     "ties": with_ties,
     "all keys equal": lambda: with_ties(same=180),
     "keys 10 off centre": lambda: with_offset(10.0),
@@ -223,6 +233,11 @@ def test_hard_cases(isa, case):
 @pytest.mark.parametrize("logits", [1e-4, 0.3, 3.0])
 def test_truncation(isa, logits, k):
     check(draw(2, 40, 600, 12, 6, logits), topk=k, width=8)
+
+
+@pytest.mark.parametrize("k", [30, 1500])
+def test_truncation_of_a_sky(isa, k):
+    check(with_sky(), topk=k)
 
 
 @pytest.mark.parametrize("k", [2, 71, 406])
