@@ -60,6 +60,7 @@ _SMALL = Recipe()
 _ENLARGED = Recipe(rate=5e-4, batch=4)
 _DEEP = Recipe(matrix_rate=1e-2, batch=4, window=12, precision="bf16")
 _WINDOWED = replace(_DEEP, window=16)  # whose attention sees 8×8 positions at a time
+_WIDE = replace(_DEEP, batch=8)  # for which 4 windows a step aren't enough
 _LARGE = Recipe(rate=3e-4, batch=4, window=12, precision="bf16")
 RECIPES = {
     "spmsr": _SMALL,
@@ -71,7 +72,10 @@ RECIPES = {
     "srmd": _ENLARGED,
     "srmdnf": _ENLARGED,
     "swinir-light": _WINDOWED,
-    "swinir": replace(_WINDOWED, batch=2),
+    "swinir": _WINDOWED,
+    "san": _WIDE,
+    "csnln": _WIDE,
+    "dbpn-res-mr64-3": _WIDE,
     "hspan-s": _LARGE,
     "hspan": _LARGE,
     "edsr": _LARGE,

@@ -139,7 +139,7 @@ inline void finish_together(const Image<float>& image, const PackedKeys& keys,
     offsets[l] = score(keys.mean, image.query + query_at(image, tile * kLanes + l) * image.channels,
                        image.channels);
   if (way == Way::kRows) {
-    rescore_rows(image, tile, row_keys, found.count, offsets, scratch.transposed, rows);
+    rescore_rows(image, keys, tile, row_keys, found.count, scratch, rows);
   } else if (way == Way::kPairs) {
     float largest[kLanes];
     store(largest, found.bounds.top);
@@ -163,8 +163,7 @@ inline void finish_together(const Image<float>& image, const PackedKeys& keys,
     float errors[kLanes];
     for (int l = 0; l < kLanes; l++) {
       queries[l] = query_at(image, tile * kLanes + l);
-      errors[l] = round_up(sum_error(image.channels) * scales[l] *
-                           (1 + (keys.norm > 0 ? 2 * keys.mean_norm / keys.norm : 0)));
+      errors[l] = round_up(sum_error(image.channels) * scales[l]);
     }
     keep_largest(image, queries, row_keys, rows, count, errors, stride, scratch);
   }
@@ -226,12 +225,17 @@ inline bool finish_tile(const Image<double>&, const PackedKeys&, const Collectio
   return false;
 }
 
+template <class Real>
+Search search_in(const Image<Real>& image, float gap) {
+  return {image.keys, image.topk < image.keys ? image.topk : 0, gap};
+}
+
 // Looks at three tiles of an image to learn what the others are probably like. Hints come from the
 // image alone, not from whatever a thread did before: the same call gives the same bits.
 template <class Real>
 Hints probe(const Image<Real>& image, const PackedKeys& keys, Scratch& scratch) {
   const TileUnit unit;
-  const Search search{image.keys, image.topk < image.keys ? image.topk : 0, kFirstGap};
+  const Search search = search_in(image, kFirstGap);
   Hints hints{0, 0, false};
   for (int part = 1; part <= 5; part += 2) {
     pack_queries(image, keys, blocks_of(image.queries) * part / 6, 0, scratch);
@@ -271,7 +275,7 @@ void attend(const Image<Real>& image, const PackedKeys& keys, const Hints& hints
             Scratch& scratch, int64_t first, int count, Real* out, Real* limits,
             const Support<Real>* support) {
   const TileUnit unit;
-  const Search search{image.keys, image.topk < image.keys ? image.topk : 0, hints.gap};
+  const Search search = search_in(image, hints.gap);
   bool exact[kTilesPerGroup];
   Collection tiles[kTilesPerGroup];
   for (int t = 0; t < count; t++) {
@@ -281,9 +285,8 @@ void attend(const Image<Real>& image, const PackedKeys& keys, const Hints& hints
   // Where queries have to look into most blocks, screening only comes on top.
   const bool screened = !hints.dense;
   if (screened) screen_and_collect(keys, search, count, scratch, tiles);
-  const bool densely = keys.values && !screened && !support;
   for (int t = 0; t < count; t++) {
-    if (densely && exact[t] &&
+    if (keys.values && exact[t] &&
         attend_dense(image, keys, hints.gap, first + t, t, scratch, out, limits))
       continue;
     Collection& found = tiles[t];

@@ -256,18 +256,26 @@ inline void finish_collection(Collection& tile, const PackedKeys& keys) {
   tile.count = keep_rows(tile.rows, tile.places, tile.count, tile.low - margins.most);
 }
 
-// All scores of a tile, without a screen: the rows are the keys.
-inline void collect_all(Collection& tile, const PackedKeys& keys, const uint32_t* lanes,
-                        const Search& search, Scratch& scratch) {
-  float* rows = scratch.rows;
+// All scores of a tile: the rows are the keys, and have room for a few blocks more. Returns the largest.
+inline Lanes score_all(const PackedKeys& keys, const uint32_t* lanes, float* rows) {
+  Lanes top = broadcast(-__FLT_MAX__);
   for (int64_t b = 0; b < keys.blocks; b += kBlocksAtOnce) {
     int32_t blocks[kBlocksAtOnce];
     const int number = static_cast<int>(smaller<int64_t>(kBlocksAtOnce, keys.blocks - b));
     for (int i = 0; i < number; i++) blocks[i] = static_cast<int32_t>(b + i);
-    // Rows have room for a few blocks more.
-    score_blocks(keys, lanes, blocks, number, rows + b * kLanes * kLanes);
+    float* scores = rows + b * kLanes * kLanes;
+    score_blocks(keys, lanes, blocks, number, scores);
+    top = max(top, largest(scores, number * kLanes));
   }
-  Bounds b = first_bounds(rows, search.keys, largest(rows, search.keys), search.gap);
+  return top;
+}
+
+// Collects from all blocks, without a screen.
+inline void collect_all(Collection& tile, const PackedKeys& keys, const uint32_t* lanes,
+                        const Search& search, Scratch& scratch) {
+  float* rows = scratch.rows;
+  const Lanes top = score_all(keys, lanes, rows);
+  Bounds b = first_bounds(rows, search.keys, top, search.gap);
   for (int64_t j = 0; j < search.keys; j++) scratch.row_places[j] = static_cast<int32_t>(j);
   tile = new_collection(tile.margins, b, rows, scratch.row_places, search.keys);
   tile.count = keep_rows(rows, tile.places, search.keys, tile.low - tile.margins.most);

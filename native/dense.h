@@ -94,15 +94,7 @@ inline bool attend_dense(const Image<float>& image, const PackedKeys& keys, floa
   const uint32_t* lanes = scratch.lanes + t * keys.words_per_key * kLanes;
   const int64_t groups = (image.keys + kKeysAtOnce - 1) / kKeysAtOnce, depth = image.value_channels;
   float* rows = scratch.rows;
-  Lanes top = broadcast(-__FLT_MAX__);
-  for (int64_t b = 0; b < keys.blocks; b += kBlocksAtOnce) {
-    int32_t blocks[kBlocksAtOnce];
-    const int number = static_cast<int>(smaller<int64_t>(kBlocksAtOnce, keys.blocks - b));
-    for (int i = 0; i < number; i++) blocks[i] = static_cast<int32_t>(b + i);
-    float* scores = rows + b * kTileWords;  // with room for a few blocks more
-    score_blocks(keys, lanes, blocks, number, scores);
-    for (int i = 0; i < number; i++) top = max(top, largest_of_tile(scores + i * kTileWords));
-  }
+  const Lanes top = score_all(keys, lanes, rows);
   for (int64_t j = image.keys; j < groups * kKeysAtOnce; j++)
     store(rows + j * kLanes, broadcast(-__FLT_MAX__));
 

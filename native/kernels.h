@@ -33,7 +33,7 @@ struct PackedKeys {
   uint32_t* words;        // blocks x W x 16 words of 4 bytes, laid out by the instruction set
   int64_t blocks;         // the last block is filled up with copies of the last key
   int64_t words_per_key;  // W
-  const double* mean;     // [C]
+  const double* mean;     // [C] in the precision of the keys
   double mean_norm;
   float* norms;           // [blocks, 16] of the packed keys, rounded up
   float* errors;          // [blocks, 16] norms of centred key - packed key, rounded up
@@ -41,7 +41,7 @@ struct PackedKeys {
   float* block_errors;    // [blocks]
   double norm;            // the largest of all
   double error;
-  const uint32_t* values; // the values, for dense.h; null where that way isn't taken
+  const uint32_t* values; // the values, for dense.h; null where no tile goes that way
 };
 
 // The supports of an image's queries, kept for the backward pass: 4 + sizeof(Real) bytes a weight.
@@ -87,6 +87,7 @@ struct Scratch {
   double* selection;    // [places]
   double* wide;         // [16, C rounded up to 8] queries
   void* weights;        // [places] Real, or [16, places + 16] float
+  float* centred;       // [8, C] keys
   float* transposed;    // [max(C, D) rounded up to 16, 16]
 };
 

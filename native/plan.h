@@ -43,7 +43,7 @@ KeyStore pack(const Kernels& kernels, const RealKernels<Real>& real, const Image
   if (!as_bf16) {  // centred, they would be bf16 numbers no longer
     real.sum_columns(image.key, image.keys, image.channels, store.mean.data());
     for (int64_t c = 0; c < image.channels; c++)
-      store.mean[c] /= static_cast<double>(image.keys);
+      store.mean[c] = static_cast<Real>(store.mean[c] / static_cast<double>(image.keys));
   }
 
   constexpr int64_t kBlocksAtOnce = 16;  // packed in one go by one thread
@@ -90,6 +90,7 @@ class Workspace {
         selection_(keys.blocks * kLanes),
         wide_((image.channels + 7) / 8 * 8 * kLanes),
         weights_((keys.blocks + 1) * kLanes * kLanes * 4),
+        centred_(8 * image.channels),
         transposed_(blocks_of(std::max(image.channels, image.value_channels)) * kLanes * kLanes) {
     scratch_.lanes = lanes_.data();
     scratch_.per_norm = per_norm_.data();
@@ -112,6 +113,7 @@ class Workspace {
     scratch_.selection = selection_.data();
     scratch_.wide = wide_.data();
     scratch_.weights = weights_.data();
+    scratch_.centred = centred_.data();
     scratch_.transposed = transposed_.data();
   }
 
@@ -135,7 +137,7 @@ class Workspace {
   Buffer<int32_t> row_places_, row_keys_, candidates_;
   Buffer<double> scores_, selection_, wide_;
   Buffer<char> weights_;
-  Buffer<float> transposed_;
+  Buffer<float> centred_, transposed_;
   Scratch scratch_;
 };
 

@@ -45,13 +45,11 @@ inline Way choose_way(const Image<float>& image, const PackedKeys& keys, const C
   float numbers[kLanes], depths[kLanes];
   store(numbers, candidates.numbers());
   store(depths, found.bounds.top - found.low);
-  // Scores that are computed again start from what the keys' mean contributes.
-  const double scale = exact || keys.norm == 0 ? 1 : 1 + keys.mean_norm / keys.norm;
   double members = 0, rounding = 0, spread = 0;
   for (int l = 0; l < kLanes; l++) {
     members += numbers[l];
     spread = larger<double>(spread, numbers[l] * depths[l]);
-    rounding += kRounding * scale * scales[l] * numbers[l] / kLanes;
+    rounding += kRounding * scales[l] * numbers[l] / kLanes;
   }
   if (__builtin_isinf(rounding) || rounding != rounding) return Way::kAlone;  // not screened
   double row = kTogether;
@@ -88,10 +86,10 @@ HSPAN_INLINE int64_t query_at(const Image<float>& image, int64_t place) {
 
 // Scores of eight keys against sixteen queries [C, 16], in float32.
 HSPAN_INLINE void score_rows(const float* const (&keys)[8], const float* queries, int64_t channels,
-                             Lanes start, float* out) {
+                             float* out) {
   Lanes sums[8];
 #pragma GCC unroll 8
-  for (int k = 0; k < 8; k++) sums[k] = start;
+  for (int k = 0; k < 8; k++) sums[k] = broadcast(0.f);
   for (int64_t c = 0; c < channels; c++) {
     const Lanes q = load(queries + c * kLanes);
 #pragma GCC unroll 8
@@ -102,25 +100,25 @@ HSPAN_INLINE void score_rows(const float* const (&keys)[8], const float* queries
 }
 
 // Replaces the collected packed scores by scores in float32 of centred keys, which are smaller and
-// hence rounded less: scores less offsets. keys[r] is the key of row r.
-inline void rescore_rows(const Image<float>& image, int64_t tile, const int32_t* keys,
-                         int64_t count, const double (&offsets)[kLanes], float* queries,
-                         float* rows) {
-  float starts[kLanes];
+// hence rounded less; keys[r] is the key of row r.
+inline void rescore_rows(const Image<float>& image, const PackedKeys& packed, int64_t tile,
+                         const int32_t* keys, int64_t count, Scratch& scratch, float* rows) {
+  const int64_t channels = image.channels;
+  float* queries = scratch.transposed;
   for (int l = 0; l < kLanes; l++) {
-    const float* query = image.query + query_at(image, tile * kLanes + l) * image.channels;
-    for (int64_t c = 0; c < image.channels; c++) queries[c * kLanes + l] = query[c];
-    starts[l] = static_cast<float>(-offsets[l]);
+    const float* query = image.query + query_at(image, tile * kLanes + l) * channels;
+    for (int64_t c = 0; c < channels; c++) queries[c * kLanes + l] = query[c];
   }
-  const Lanes start = load(starts);
+  const float* centred[8];
+  for (int k = 0; k < 8; k++) centred[k] = scratch.centred + k * channels;
   for (int64_t r = 0; r < count; r += 8) {
-    const float* key[8];
     for (int k = 0; k < 8; k++) {
-      key[k] = image.key + keys[smaller(r + k, count - 1)] * image.channels;
-      prefetch(image.key + keys[smaller(r + k + 8, count - 1)] * image.channels,
-               image.channels * 4);
+      const float* key = image.key + keys[smaller(r + k, count - 1)] * channels;
+      float* to = scratch.centred + k * channels;
+      for (int64_t c = 0; c < channels; c++) to[c] = key[c] - static_cast<float>(packed.mean[c]);
+      prefetch(image.key + keys[smaller(r + k + 8, count - 1)] * channels, channels * 4);
     }
-    score_rows(key, queries, image.channels, start, rows + r * kLanes);  // rows has 64 to spare
+    score_rows(centred, queries, channels, rows + r * kLanes);  // rows has 64 to spare
   }
 }
 
