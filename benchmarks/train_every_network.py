@@ -82,7 +82,7 @@ RECIPES = {
     "enlcn": _LARGE,
     "oisr-rk3": _LARGE,
     "nlsn": _LARGE,
-    "ignn": _LARGE,
+    "ignn": _DEEP,
 }
 
 

@@ -1,8 +1,10 @@
 """Everything that trains, on networks and images as small as they can be."""
 
 import json
+import shutil
 
 import pytest
+from filelock import FileLock
 
 import hspan.training
 from hspan.errors import HspanError, UsageError
@@ -35,6 +37,24 @@ def test_runs_are_never_done_twice(make_job, monkeypatch):
     monkeypatch.setattr(hspan.training, "train", None)
     assert trainer.train("it", {}, 0) == first
     assert first.network()  # strict
+
+
+def test_two_commands_train_a_run_once(make_job, monkeypatch, tmp_path):
+    elsewhere = Trainer(make_job("fig7", out=tmp_path / "other"), RECIPE, "Set5", 24)
+    first = elsewhere.train("it", {}, 0)
+    [run] = {path.parent for path in elsewhere.job.out.glob("runs/*/finished.json")}
+    lock = FileLock(tmp_path / f"out/runs/{run.name}.lock")
+    (tmp_path / "out/runs").mkdir(parents=True)
+
+    def finish(sentence):  # as the other command would, while this one waits
+        assert "waiting for another command, which trains it, seed 0" in sentence
+        shutil.copytree(run, tmp_path / "out/runs" / run.name)
+        lock.release()
+
+    monkeypatch.setattr(hspan.training, "train", None)
+    lock.acquire()
+    second = Trainer(make_job("fig7", say=finish), RECIPE, "Set5", 24).train("it", {}, 0)
+    assert (second.curve, second.best) == (first.curve, first.best)
 
 
 def test_an_interrupted_run_goes_on(make_job, monkeypatch):

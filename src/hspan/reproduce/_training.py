@@ -10,7 +10,8 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -104,9 +105,28 @@ class Trainer:
         folder = self.job.out / "runs" / f"{recipe.model.name}-{key}"
         finished = folder / "finished.json"
         if not finished.exists():
-            self.job.say(f"{self.job.name}: training {title}, seed {seed}")
-            self._run(recipe, folder, change)
+            with self._alone(folder, f"{title}, seed {seed}"):
+                if not finished.exists():  # another command may have finished it meanwhile
+                    self.job.say(f"{self.job.name}: training {title}, seed {seed}")
+                    self._run(recipe, folder, change)
         return _read(folder)
+
+    @contextmanager
+    def _alone(self, folder: Path, title: str) -> Generator[None, None, None]:
+        """Keep other commands that share the folder of results from training the same run."""
+        from filelock import FileLock, Timeout
+
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder.with_name(f"{folder.name}.lock"))
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            self.job.say(f"{self.job.name}: waiting for another command, which trains {title}")
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
 
     def _prepare(self, model: Mapping[str, Any], seed: int, change: str) -> tuple[Recipe, str]:
         if find_spec("lightning") is None:
