@@ -72,7 +72,7 @@ RECIPES = {
     "srmd": _ENLARGED,
     "srmdnf": _ENLARGED,
     "swinir-light": _WINDOWED,
-    "swinir": _WINDOWED,
+    "swinir": replace(_WINDOWED, batch=8),
     "san": _WIDE,
     "csnln": _WIDE,
     "dbpn-res-mr64-3": _WIDE,
@@ -82,7 +82,7 @@ RECIPES = {
     "enlcn": _LARGE,
     "oisr-rk3": _LARGE,
     "nlsn": _LARGE,
-    "ignn": _DEEP,
+    "ignn": _WIDE,
 }
 
 

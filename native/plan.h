@@ -43,6 +43,7 @@ KeyStore pack(const Kernels& kernels, const RealKernels<Real>& real, const Image
   if (!as_bf16) {  // centred, they would be bf16 numbers no longer
     real.sum_columns(image.key, image.keys, image.channels, store.mean.data());
     for (int64_t c = 0; c < image.channels; c++)
+      // Rounded as it will be subtracted, so that keys are less by just that.
       store.mean[c] = static_cast<Real>(store.mean[c] / static_cast<double>(image.keys));
   }
 
