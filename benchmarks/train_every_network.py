@@ -55,7 +55,7 @@ class Recipe:
 
 # Small networks, and shallow ones that correct an enlarged image, get there with Adam. Most others
 # have to learn what enlarging is, for which 200 steps of Adam are few, and of Muon enough. With
-# about 200 channels Muon's products of matrices would take most of the time; theirs is Adam.
+# about 200 channels Muon's products of matrices take much of the time: Adam, where it will do.
 _SMALL = Recipe()
 _ENLARGED = Recipe(rate=5e-4, batch=4)
 _DEEP = Recipe(matrix_rate=1e-2, batch=4, window=12, precision="bf16")
