@@ -3,9 +3,7 @@
 
 #include "collect.h"
 #include "dense.h"
-#include "gather.h"
-#include "threshold.h"
-#include "tiles.h"
+#include "full.h"
 
 namespace hspan::HSPAN_ISA {
 
@@ -25,23 +23,6 @@ inline void deal(const Collection& found, const PackedKeys& keys, int64_t stride
 template <class Real>
 void fill_nan(Real* x, int64_t count) {
   for (int64_t i = 0; i < count; i++) x[i] = static_cast<Real>(__builtin_nan(""));
-}
-
-// Room between the candidates of one query and the next; vectors may be stored past the end.
-inline int64_t stride_of(const PackedKeys& keys) { return (keys.blocks + 1) * kLanes; }
-
-// Keeps a query's support for the backward pass, where somebody asks for it and there is room.
-template <class Real>
-void keep(const Support<Real>* support, int64_t query, const int32_t* keys, const Real* weights,
-          int64_t count) {
-  if (!support) return;
-  const int64_t start = __atomic_fetch_add(support->used, count, __ATOMIC_RELAXED);
-  const bool room = start + count <= support->capacity;
-  support->starts[query] = room ? start : -1;
-  support->counts[query] = static_cast<int32_t>(count);
-  if (!room) return;
-  __builtin_memcpy(support->indices + start, keys, static_cast<uint64_t>(count) * 4);
-  __builtin_memcpy(support->weights + start, weights, static_cast<uint64_t>(count) * sizeof(Real));
 }
 
 // So many candidates are sifted in float32 before they are scored in double.
@@ -181,32 +162,16 @@ inline void finish_together(const Image<float>& image, const PackedKeys& keys,
   float tops[kLanes], kappas[kLanes];
   store(tops, top);
   store(kappas, kappa);
-  const int lanes = static_cast<int>(smaller<int64_t>(kLanes, image.queries - tile * kLanes));
+  const int lanes = lanes_of(image, tile);
   for (int l = lanes; l < kLanes; l++) outputs[l] = scratch.transposed;  // nobody's
   for (int l = 0; l < lanes; l++) {
     const int64_t query = query_at(image, tile * kLanes + l);
     limits[2 * query] = static_cast<float>(tops[l] + offsets[l]);
     limits[2 * query + 1] = kappas[l];
   }
-
-  // Weights and values, as matrices, value by value, or, in long sums, query by query.
-  constexpr int64_t kLong = 1024;
-  const bool full = are_full(sum(load(members)), count, image.keys, depth) &&
-                    multiply_values(image, row_keys, rows, count, scratch.transposed);
-  const bool shared = !full && count <= kLong;
-  if (full) transpose_out(scratch.transposed, depth, lanes, outputs);
-  if (shared) spread(image.value, depth, row_keys, rows, count, outputs);
-  if ((full || shared) && !support) return;
-  int64_t counts[kLanes] = {};
-  float* weights = static_cast<float*>(scratch.weights);
-  deal_weights(rows, row_keys, count, stride, weights, scratch.candidates, counts);
-  for (int l = 0; l < lanes; l++) {
-    const int32_t* candidates = scratch.candidates + l * stride;
-    if (!full && !shared)
-      gather(image.value, depth, candidates, weights + l * stride, counts[l], false, outputs[l]);
-    keep(support, query_at(image, tile * kLanes + l), candidates, weights + l * stride,
-         counts[l]);
-  }
+  const bool multiplied = are_full(sum(load(members)), count, image.keys, depth) &&
+                          multiply_values(image, row_keys, &rows, count, 1, outputs);
+  put_out(image, tile, row_keys, rows, count, stride, multiplied, outputs, scratch, support);
 }
 
 inline bool finish_tile(const Image<float>& image, const PackedKeys& keys,
@@ -230,22 +195,39 @@ Search search_in(const Image<Real>& image, float gap) {
   return {image.keys, image.topk < image.keys ? image.topk : 0, gap};
 }
 
+// Whether a tile, packed as the scratch's first, is finished with scores in float32 of most keys.
+inline bool needs_all(const Image<float>& image, const PackedKeys& keys, const Search& search,
+                      bool exact, Scratch& scratch) {
+  Collection found{};
+  found.margins = Margins(scratch, 0);
+  collect_all(found, keys, scratch.lanes, search, scratch);
+  finish_collection(found, keys);
+  return 2 * found.count >= image.keys &&
+         choose_way(image, keys, found, scratch.scales, exact) == Way::kRows;
+}
+inline bool needs_all(const Image<double>&, const PackedKeys&, const Search&, bool, Scratch&) {
+  return false;
+}
+
 // Looks at three tiles of an image to learn what the others are probably like. Hints come from the
 // image alone, not from whatever a thread did before: the same call gives the same bits.
 template <class Real>
 Hints probe(const Image<Real>& image, const PackedKeys& keys, Scratch& scratch) {
   const TileUnit unit;
   const Search search = search_in(image, kFirstGap);
-  Hints hints{0, 0, false};
+  Hints hints{0, 0, false, true};
   for (int part = 1; part <= 5; part += 2) {
-    pack_queries(image, keys, blocks_of(image.queries) * part / 6, 0, scratch);
+    const int64_t tile = blocks_of(image.queries) * part / 6;
+    const bool exact = pack_queries(image, keys, tile, 0, scratch);
     screen(keys, scratch.lanes, 1, scratch.maxima, scratch.tops);
     Collection found{};
     found.margins = Margins(scratch, 0);
     const int64_t hits = begin_collection(found, keys, search, scratch.maxima,
                                           load(scratch.tops), scratch.hits);
     hints.gap += sum(found.bounds.top - found.bounds.kappa) / (3 * kLanes);
-    hints.hit_share += static_cast<float>(hits) / static_cast<float>(3 * keys.blocks);
+    const float share = static_cast<float>(hits) / static_cast<float>(keys.blocks);
+    hints.hit_share += share / 3;
+    hints.full = hints.full && share >= kScreenPays && needs_all(image, keys, search, exact, scratch);
   }
   hints.gap = larger(1e-6f, 1.5f * hints.gap);
   hints.dense = hints.hit_share >= kScreenPays;
@@ -285,7 +267,13 @@ void attend(const Image<Real>& image, const PackedKeys& keys, const Hints& hints
   // Where queries have to look into most blocks, screening only comes on top.
   const bool screened = !hints.dense;
   if (screened) screen_and_collect(keys, search, count, scratch, tiles);
+  bool done[kTilesPerGroup] = {};
+  if (hints.full && !keys.values)
+    for (int t = 0; t < count; t += kTilesInFull)
+      attend_full(image, keys, hints.gap, first + t, smaller(kTilesInFull, count - t), t, scratch,
+                  out, limits, support, done + t);
   for (int t = 0; t < count; t++) {
+    if (done[t]) continue;
     if (keys.values && exact[t] &&
         attend_dense(image, keys, hints.gap, first + t, t, scratch, out, limits))
       continue;

@@ -284,6 +284,9 @@ inline void collect_all(Collection& tile, const PackedKeys& keys, const uint32_t
   tile.count = keep_rows(rows, tile.places, tile.count, tile.low - tile.margins.most);
 }
 
+// Room between the candidates of one query and the next; vectors may be stored past the end.
+inline int64_t stride_of(const PackedKeys& keys) { return (keys.blocks + 1) * kLanes; }
+
 // The bits of the queries that have to look at the key of row r.
 HSPAN_INLINE unsigned candidates_of(const Collection& found, const PackedKeys& keys, int64_t r) {
   return exceeding(load(found.rows + r * kLanes) + found.margins.of_key(keys, found.places[r]),

@@ -89,7 +89,7 @@ inline void gather(const double* rows, int64_t length, const int32_t* indices,
 // value keys[r], zeros included. A value is fetched once for all of them. Adds to out[l][c ...].
 template <int Registers>
 void spread_channels(const float* values, int64_t depth, const int32_t* keys, const float* rows,
-                     int64_t count, float* const (&out)[kLanes], int64_t first) {
+                     int64_t count, float* const* out, int64_t first) {
   for (int64_t r = 0; r < count; r++) {
     if (r + 6 < count) prefetch(values + keys[r + 6] * depth + first, Registers * 64);
     const float* value = values + keys[r] * depth + first;
@@ -108,7 +108,7 @@ void spread_channels(const float* values, int64_t depth, const int32_t* keys, co
 }
 
 inline void spread(const float* values, int64_t depth, const int32_t* keys, const float* rows,
-                   int64_t count, float* const (&out)[kLanes]) {
+                   int64_t count, float* const* out) {
   constexpr int kMost = kRegisters == 1 ? 12 : kRegisters == 2 ? 4 : 1;
   for (int l = 0; l < kLanes; l++)
     for (int64_t d = 0; d < depth; d++) out[l][d] = 0;

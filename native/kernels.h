@@ -79,7 +79,7 @@ struct Scratch {
   float* collected;     // [tiles, capacity + 64, 16] packed scores
   int64_t collected_rows;     // of all tiles together
   int32_t* collected_places;  // [tiles, capacity + 64] where their keys stand in the blocks
-  float* rows;          // [places + 64, 16] the same for a tile by itself, with any number of keys
+  float* rows;          // [2, places + 64, 16] the same for tiles by themselves, with any number of keys
   int32_t* row_places;  // [places + 64]
   int32_t* row_keys;    // [places + 64] which keys these are
   int32_t* candidates;  // [16, places + 16] keys that may be in the support, query by query
@@ -87,8 +87,8 @@ struct Scratch {
   double* selection;    // [places]
   double* wide;         // [16, C rounded up to 8] queries
   void* weights;        // [places] Real, or [16, places + 16] float
-  float* centred;       // [8, C] keys
-  float* transposed;    // [max(C, D) rounded up to 16, 16]
+  float* mean;          // [C] of the keys
+  float* transposed;    // [max(C, D) rounded up to 16, 2, 16]
 };
 
 // What an image's tiles are probably like.
@@ -96,6 +96,7 @@ struct Hints {
   float gap;        // how far kappa tends to lie below the largest score: Newton's first guess
   float hit_share;  // how many of the blocks hold candidates of a tile
   bool dense;       // so many that screening doesn't pay
+  bool full;        // and most keys are scored in float32 anyway
 };
 
 template <class Real>

@@ -83,7 +83,7 @@ class Workspace {
         askers_(keys.blocks),
         collected_(tiles * (capacity_of(keys) + 64) * kLanes),
         collected_places_(tiles * (capacity_of(keys) + 64)),
-        rows_((keys.blocks * kLanes + 64) * kLanes),
+        rows_(2 * (keys.blocks * kLanes + 64) * kLanes),
         row_places_(keys.blocks * kLanes + 64),
         row_keys_(keys.blocks * kLanes + 64),
         candidates_((keys.blocks + 1) * kLanes * kLanes),
@@ -91,8 +91,9 @@ class Workspace {
         selection_(keys.blocks * kLanes),
         wide_((image.channels + 7) / 8 * 8 * kLanes),
         weights_((keys.blocks + 1) * kLanes * kLanes * 4),
-        centred_(8 * image.channels),
-        transposed_(blocks_of(std::max(image.channels, image.value_channels)) * kLanes * kLanes) {
+        mean_(image.channels),
+        transposed_(blocks_of(std::max(image.channels, image.value_channels)) * 2 * kLanes *
+                    kLanes) {
     scratch_.lanes = lanes_.data();
     scratch_.per_norm = per_norm_.data();
     scratch_.per_error = per_error_.data();
@@ -114,7 +115,7 @@ class Workspace {
     scratch_.selection = selection_.data();
     scratch_.wide = wide_.data();
     scratch_.weights = weights_.data();
-    scratch_.centred = centred_.data();
+    scratch_.mean = mean_.data();
     scratch_.transposed = transposed_.data();
   }
 
@@ -138,7 +139,7 @@ class Workspace {
   Buffer<int32_t> row_places_, row_keys_, candidates_;
   Buffer<double> scores_, selection_, wide_;
   Buffer<char> weights_;
-  Buffer<float> centred_, transposed_;
+  Buffer<float> mean_, transposed_;
   Scratch scratch_;
 };
 

@@ -84,41 +84,77 @@ HSPAN_INLINE int64_t query_at(const Image<float>& image, int64_t place) {
   return image.query_order ? image.query_order[place] : place;
 }
 
-// Scores of eight keys against sixteen queries [C, 16], in float32.
-HSPAN_INLINE void score_rows(const float* const (&keys)[8], const float* queries, int64_t channels,
-                             float* out) {
-  Lanes sums[8];
-#pragma GCC unroll 8
-  for (int k = 0; k < 8; k++) sums[k] = broadcast(0.f);
-  for (int64_t c = 0; c < channels; c++) {
-    const Lanes q = load(queries + c * kLanes);
-#pragma GCC unroll 8
-    for (int k = 0; k < 8; k++) sums[k] = fma(q, broadcast(keys[k][c]), sums[k]);
+// Scores in float32 of some keys against the queries of some tiles [C, Tiles, 16]: out[tile][key, 16].
+// A piece of the keys' channels is centred at a time, at a distance that the compiler knows: a single
+// address then does for all.
+template <int Keys, int Tiles>
+void score_rows(const float* const (&keys)[Keys], const float* mean, const float* queries,
+                int64_t channels, float* const (&out)[Tiles]) {
+  constexpr int64_t kPiece = 64;
+  alignas(64) float centred[Keys * kPiece];
+  Lanes sums[Tiles][Keys];
+#pragma GCC unroll 2
+  for (int t = 0; t < Tiles; t++)
+#pragma GCC unroll 16
+    for (int k = 0; k < Keys; k++) sums[t][k] = broadcast(0.f);
+  for (int64_t first = 0; first < channels; first += kPiece) {
+    const int64_t count = smaller(kPiece, channels - first);
+    for (int k = 0; k < Keys; k++) {
+      const float *key = keys[k] + first, *middle = mean + first;
+      float* to = centred + k * kPiece;
+#pragma omp simd
+      for (int64_t c = 0; c < count; c++) to[c] = key[c] - middle[c];
+    }
+    for (int64_t c = 0; c < count; c++) {
+      Lanes query[Tiles];
+#pragma GCC unroll 2
+      for (int t = 0; t < Tiles; t++)
+        query[t] = load(queries + ((first + c) * Tiles + t) * kLanes);
+#pragma GCC unroll 16
+      for (int k = 0; k < Keys; k++) {
+        const Lanes x = broadcast(centred[k * kPiece + c]);
+#pragma GCC unroll 2
+        for (int t = 0; t < Tiles; t++) sums[t][k] = fma(query[t], x, sums[t][k]);
+      }
+    }
   }
-#pragma GCC unroll 8
-  for (int k = 0; k < 8; k++) store(out + k * kLanes, sums[k]);
+#pragma GCC unroll 2
+  for (int t = 0; t < Tiles; t++)
+#pragma GCC unroll 16
+    for (int k = 0; k < Keys; k++) store(out[t] + k * kLanes, sums[t][k]);
+}
+
+// A tile's queries for score_rows, one of so many tiles.
+inline void spread_queries(const Image<float>& image, int64_t tile, int tiles, float* queries) {
+  for (int l = 0; l < kLanes; l++) {
+    const float* query = image.query + query_at(image, tile * kLanes + l) * image.channels;
+    for (int64_t c = 0; c < image.channels; c++) queries[c * tiles * kLanes + l] = query[c];
+  }
+}
+
+// The mean in float32, which is what it was rounded to.
+inline const float* mean_of_keys(const PackedKeys& packed, int64_t channels, Scratch& scratch) {
+  for (int64_t c = 0; c < channels; c++) scratch.mean[c] = static_cast<float>(packed.mean[c]);
+  return scratch.mean;
 }
 
 // Replaces the collected packed scores by scores in float32 of centred keys, which are smaller and
 // hence rounded less; keys[r] is the key of row r.
 inline void rescore_rows(const Image<float>& image, const PackedKeys& packed, int64_t tile,
                          const int32_t* keys, int64_t count, Scratch& scratch, float* rows) {
+  constexpr int kKeys = kRegisters == 1 ? 16 : kRegisters == 2 ? 4 : 2;  // sums fill the registers
   const int64_t channels = image.channels;
   float* queries = scratch.transposed;
-  for (int l = 0; l < kLanes; l++) {
-    const float* query = image.query + query_at(image, tile * kLanes + l) * channels;
-    for (int64_t c = 0; c < channels; c++) queries[c * kLanes + l] = query[c];
-  }
-  const float* centred[8];
-  for (int k = 0; k < 8; k++) centred[k] = scratch.centred + k * channels;
-  for (int64_t r = 0; r < count; r += 8) {
-    for (int k = 0; k < 8; k++) {
-      const float* key = image.key + keys[smaller(r + k, count - 1)] * channels;
-      float* to = scratch.centred + k * channels;
-      for (int64_t c = 0; c < channels; c++) to[c] = key[c] - static_cast<float>(packed.mean[c]);
-      prefetch(image.key + keys[smaller(r + k + 8, count - 1)] * channels, channels * 4);
+  spread_queries(image, tile, 1, queries);
+  const float* mean = mean_of_keys(packed, channels, scratch);
+  for (int64_t r = 0; r < count; r += kKeys) {
+    const float* some[kKeys];
+    for (int k = 0; k < kKeys; k++) {
+      some[k] = image.key + keys[smaller(r + k, count - 1)] * channels;
+      prefetch(image.key + keys[smaller(r + k + kKeys, count - 1)] * channels, channels * 4);
     }
-    score_rows(centred, queries, channels, rows + r * kLanes);  // rows has 64 to spare
+    float* const to[1] = {rows + r * kLanes};  // rows has 64 to spare
+    score_rows(some, mean, queries, channels, to);
   }
 }
 

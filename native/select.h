@@ -75,7 +75,10 @@ inline void settle(const Image<float>& image, int64_t query, const int32_t* keys
       scratch.wide[c] = image.query[query * image.channels + c];
     for (int64_t j = 0; j < count; j++) {
       const float* key = image.key + keys[undecided[j]] * image.channels;
-      scratch.selection[j] = scores[j] = score(scratch.wide, key, image.channels);
+      const float* last = image.key + keys[undecided[j ? j - 1 : 0]] * image.channels;
+      const bool same = j && are_same(key, last, image.channels);
+      scores[j] = same ? scores[j - 1] : score(scratch.wide, key, image.channels);
+      scratch.selection[j] = scores[j];
     }
     kth = kth_largest(scratch.selection, count, wanted);
     ties = wanted;

@@ -58,6 +58,13 @@ HSPAN_INLINE double score(const double* query, const Real* key, int64_t channels
 // below the weights, which are about 1 / T.
 constexpr double kRounding = 2.4e-7, kNegligible = 1e-5;
 
+// Thousands of ties are ties of equal keys, and comparing two is quicker than multiplying one.
+template <class Real>
+HSPAN_INLINE bool are_same(const Real* key, const Real* other, int64_t channels) {
+  const uint64_t bytes = static_cast<uint64_t>(channels) * sizeof(Real);
+  return key[0] == other[0] && __builtin_memcmp(key, other, bytes) == 0;
+}
+
 // Scores of the candidates; in the range of Real, as a product in Real would be.
 template <class Real>
 void rescore(const Image<Real>& image, int64_t query, const int32_t* candidates, int64_t count,
@@ -69,7 +76,12 @@ void rescore(const Image<Real>& image, int64_t query, const int32_t* candidates,
     if (j + 6 < count)
       prefetch(image.key + candidates[j + 6] * image.channels,
                image.channels * static_cast<int64_t>(sizeof(Real)));
-    const double s = score(wide, image.key + candidates[j] * image.channels, image.channels);
+    const Real* key = image.key + candidates[j] * image.channels;
+    if (j && are_same(key, image.key + candidates[j - 1] * image.channels, image.channels)) {
+      scores[j] = scores[j - 1];
+      continue;
+    }
+    const double s = score(wide, key, image.channels);
     scores[j] = s > kLargest ? __builtin_inf() : s < -kLargest ? -__builtin_inf() : s;
   }
 }
@@ -180,11 +192,17 @@ inline Threshold threshold(double* scores, int64_t count, int64_t topk, double l
   for (int64_t j = 0; j < count; j++) scores[j] -= top;
   double kappa = solve(scores, count, larger(-1.0, lower));
   if (topk > 0 && topk < count) {
-    int64_t support = 0;
-    for (int64_t j = 0; j < count; j++) support += scores[j] > kappa;
+    int64_t support = 0, equal = 0;
+    for (int64_t j = 0; j < count; j++) {
+      support += scores[j] > kappa;
+      equal += scores[j] == 0;
+    }
     if (support > topk) {  // else all of the support is among the k largest already
-      __builtin_memcpy(selection, scores, static_cast<uint64_t>(count) * sizeof(double));
-      const double kth = kth_largest(selection, count, topk);
+      double kth = 0;      // where so many are equal to the largest
+      if (equal < topk) {
+        __builtin_memcpy(selection, scores, static_cast<uint64_t>(count) * sizeof(double));
+        kth = kth_largest(selection, count, topk);
+      }
       int64_t above = 0;
       for (int64_t j = 0; j < count; j++) above += scores[j] > kth;
       int64_t ties = topk - above;  // of equal scores at the edge, the first ones count

@@ -54,23 +54,100 @@ inline void deal_weights(const float* rows, const int32_t* keys, int64_t count, 
     }
 }
 
-// out[D, 16] = sum over the rows of value[d] * weights: Channels channels at a time.
-template <int Channels>
-HSPAN_INLINE void multiply_channels(const float* values, int64_t depth, const int32_t* keys,
-                                    const float* rows, int64_t count, bool add, float* out) {
-  Lanes sums[Channels];
+// Adds weights times values of some rows to the outputs of Queries neighbouring lanes, or replaces
+// these, sixteen times Vectors channels of them. A value that is loaded serves all of the queries.
+template <int Queries, int Vectors>
+HSPAN_INLINE void multiply_block(const float* values, int64_t depth, const int32_t* keys,
+                                 const float* weights, int64_t count, bool add, int64_t first,
+                                 float* const* out) {
+  Lanes sums[Queries][Vectors];
 #pragma GCC unroll 16
-  for (int d = 0; d < Channels; d++) sums[d] = broadcast(0.f);
+  for (int q = 0; q < Queries; q++)
+#pragma GCC unroll 6
+    for (int i = 0; i < Vectors; i++) sums[q][i] = broadcast(0.f);
   for (int64_t r = 0; r < count; r++) {
-    const Lanes weights = load(rows + r * kLanes);
-    const float* value = values + keys[r] * depth;
-    if (r + 8 < count) __builtin_prefetch(values + keys[r + 8] * depth + Channels);
+    const float *value = values + keys[r] * depth + first, *weight = weights + r * kLanes;
+    Lanes parts[Vectors];
+#pragma GCC unroll 6
+    for (int i = 0; i < Vectors; i++) parts[i] = load(value + i * kLanes);
 #pragma GCC unroll 16
-    for (int d = 0; d < Channels; d++) sums[d] = fma(weights, broadcast(value[d]), sums[d]);
+    for (int q = 0; q < Queries; q++) {
+      const Lanes w = broadcast(weight[q]);
+#pragma GCC unroll 6
+      for (int i = 0; i < Vectors; i++) sums[q][i] = fma(w, parts[i], sums[q][i]);
+    }
   }
 #pragma GCC unroll 16
-  for (int d = 0; d < Channels; d++)
-    store(out + d * kLanes, add ? load(out + d * kLanes) + sums[d] : sums[d]);
+  for (int q = 0; q < Queries; q++)
+#pragma GCC unroll 6
+    for (int i = 0; i < Vectors; i++) {
+      float* to = out[q] + first + i * kLanes;
+      store(to, add ? load(to) + sums[q][i] : sums[q][i]);
+    }
+}
+
+// The same for all lanes and as many groups of channels as fit; returns the first channel left.
+template <int Queries, int Vectors>
+int64_t multiply_blocks(const float* values, int64_t depth, const int32_t* keys,
+                        const float* weights, int64_t count, bool add, int64_t first,
+                        float* const* out) {
+  for (; first + Vectors * kLanes <= depth; first += Vectors * kLanes)
+    for (int l = 0; l < kLanes; l += Queries)
+      multiply_block<Queries, Vectors>(values, depth, keys, weights + l, count, add, first,
+                                       out + l);
+  return first;
+}
+
+// The same for all lanes and channels. Sums and operands fill the registers; narrower groups of
+// channels have more queries.
+inline void multiply_piece(const float* values, int64_t depth, const int32_t* keys,
+                           const float* weights, int64_t count, bool add, float* const* out) {
+  int64_t d = 0;
+  if constexpr (kRegisters == 1) {
+    d = multiply_blocks<4, 6>(values, depth, keys, weights, count, add, d, out);
+    d = multiply_blocks<4, 4>(values, depth, keys, weights, count, add, d, out);
+    d = multiply_blocks<8, 2>(values, depth, keys, weights, count, add, d, out);
+    d = multiply_blocks<16, 1>(values, depth, keys, weights, count, add, d, out);
+  } else if constexpr (kRegisters == 2) {
+    d = multiply_blocks<2, 2>(values, depth, keys, weights, count, add, d, out);
+    d = multiply_blocks<4, 1>(values, depth, keys, weights, count, add, d, out);
+  } else {
+    d = multiply_blocks<2, 1>(values, depth, keys, weights, count, add, d, out);
+  }
+  for (; d < depth; d++) {
+    Lanes total = broadcast(0.f);
+    for (int64_t r = 0; r < count; r++)
+      total = fma(load(weights + r * kLanes), broadcast(values[keys[r] * depth + d]), total);
+    float sums[kLanes];
+    store(sums, total);
+    for (int l = 0; l < kLanes; l++) out[l][d] = add ? out[l][d] + sums[l] : sums[l];
+  }
+}
+
+// How many queries a tile has: the last one may lack some.
+HSPAN_INLINE int lanes_of(const Image<float>& image, int64_t tile) {
+  return static_cast<int>(smaller<int64_t>(kLanes, image.queries - tile * kLanes));
+}
+
+// out[l] = sum of all rows' weights times their values, for some tiles that have the same keys.
+// Returns false where an output isn't finite: a value may not be, and weights of zero would not keep
+// it out.
+inline bool multiply_values(const Image<float>& image, const int32_t* keys,
+                            const float* const* rows, int64_t count, int tiles,
+                            float* const* out) {
+  constexpr int64_t kPiece = 64;  // rows: their values stay in the first-level cache
+  const float* values = image.value;
+  const int64_t depth = image.value_channels;
+  for (int64_t r = 0; r < count; r += kPiece) {
+    const int64_t n = smaller(kPiece, count - r);
+    for (int t = 0; t < tiles; t++)
+      multiply_piece(values, depth, keys + r, rows[t] + r * kLanes, n, r > 0, out + t * kLanes);
+  }
+  float zero = 0;
+  for (int i = 0; i < tiles * kLanes; i++)
+#pragma omp simd reduction(+ : zero)
+    for (int64_t d = 0; d < depth; d++) zero += 0.f * out[i][d];
+  return zero == 0;
 }
 
 // out[l][d] = sums[d][l], for some lanes.
@@ -90,31 +167,40 @@ inline void transpose_out(const float* sums, int64_t depth, int lanes,
     for (int l = 0; l < lanes; l++) out[l][d] = sums[d * kLanes + l];
 }
 
-// Returns false where a value isn't finite: weights of zero would not keep it out.
-inline bool multiply_values(const Image<float>& image, const int32_t* keys, const float* rows,
-                            int64_t count, float* out) {
-  constexpr int kChannels = kRegisters == 1 ? 16 : kRegisters == 2 ? 4 : 2;
-  constexpr int64_t kPiece = 512;  // as in gather
+// Keeps a query's support for the backward pass, where somebody asks for it and there is room.
+template <class Real>
+void keep(const Support<Real>* support, int64_t query, const int32_t* keys, const Real* weights,
+          int64_t count) {
+  if (!support) return;
+  const int64_t start = __atomic_fetch_add(support->used, count, __ATOMIC_RELAXED);
+  const bool room = start + count <= support->capacity;
+  support->starts[query] = room ? start : -1;
+  support->counts[query] = static_cast<int32_t>(count);
+  if (!room) return;
+  __builtin_memcpy(support->indices + start, keys, static_cast<uint64_t>(count) * 4);
+  __builtin_memcpy(support->weights + start, weights, static_cast<uint64_t>(count) * sizeof(Real));
+}
+
+// Outputs from rows of weights, and the support if somebody asks for it. multiplied: the outputs are
+// there already.
+inline void put_out(const Image<float>& image, int64_t tile, const int32_t* row_keys,
+                    const float* rows, int64_t count, int64_t stride, bool multiplied,
+                    float* const* outputs, Scratch& scratch, const Support<float>* support) {
+  constexpr int64_t kLong = 1024;  // sums of more values are taken query by query
   const int64_t depth = image.value_channels;
-  for (int64_t r = 0; r < count; r += kPiece) {
-    const int64_t n = smaller(kPiece, count - r);
-    int64_t d = 0;
-    for (; d + kChannels <= depth; d += kChannels)
-      multiply_channels<kChannels>(image.value + d, depth, keys + r, rows + r * kLanes, n, r > 0,
-                                   out + d * kLanes);
-    for (; d < depth; d++)
-      multiply_channels<1>(image.value + d, depth, keys + r, rows + r * kLanes, n, r > 0,
-                           out + d * kLanes);
+  const bool shared = !multiplied && count <= kLong;
+  if (shared) spread(image.value, depth, row_keys, rows, count, outputs);
+  if ((multiplied || shared) && !support) return;
+  int64_t counts[kLanes] = {};
+  float* weights = static_cast<float*>(scratch.weights);
+  deal_weights(rows, row_keys, count, stride, weights, scratch.candidates, counts);
+  for (int l = 0; l < lanes_of(image, tile); l++) {
+    const int32_t* candidates = scratch.candidates + l * stride;
+    if (!multiplied && !shared)
+      gather(image.value, depth, candidates, weights + l * stride, counts[l], false, outputs[l]);
+    keep(support, query_at(image, tile * kLanes + l), candidates, weights + l * stride,
+         counts[l]);
   }
-  const Lanes zero = broadcast(0.f);
-  Lanes even = zero, odd = zero;
-  int64_t d = 0;
-  for (; d + 2 <= depth; d += 2) {
-    even = fma(load(out + d * kLanes), zero, even);
-    odd = fma(load(out + (d + 1) * kLanes), zero, odd);
-  }
-  if (d < depth) even = fma(load(out + d * kLanes), zero, even);
-  return sum(even + odd) == 0;
 }
 
 }  // namespace hspan::HSPAN_ISA

@@ -229,6 +229,12 @@ def test_hard_cases(isa, case):
     check(HARD[case](), tolerance=1e-5 if case == "logits 1e4" else 1e-6)
 
 
+@pytest.mark.parametrize("d", [1, 16, 33, 100, 200])  # they are multiplied in groups
+@pytest.mark.parametrize(("n", "m", "k"), [(40, 600, None), (16, 601, 150), (200, 333, 332)])
+def test_queries_that_look_at_most_keys(isa, n, m, k, d):
+    check(alike(n, m, 70, d, 3e-3), topk=k)
+
+
 @pytest.mark.parametrize("k", [1, 7, 100, 599, 600])
 @pytest.mark.parametrize("logits", [1e-4, 0.3, 3.0])
 def test_truncation(isa, logits, k):
@@ -362,7 +368,7 @@ def test_keys_that_cannot_be_screened_go_the_other_way(isa, bad):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=0, equal_nan=True)
 
 
-@pytest.mark.parametrize("logits", [0.01, 1.0])  # weights multiplied as a matrix, and gathered
+@pytest.mark.parametrize("logits", [1e-3, 0.01, 1.0])  # multiplied as a matrix, and gathered
 def test_values_without_weight_do_not_leak(isa, logits):
     query, key, value = alike(32, 900, 8, 20, logits)
     weights = soft_threshold(query.double() @ key.double().mT)[0]
