@@ -1,6 +1,6 @@
 """The attention on photographs of all kinds: how much its time depends on the picture.
 
-    python benchmarks/attention_photos.py [--photographs 10] [--tokens 2304 16384 65536] [--backward]
+    python benchmarks/attention_photos.py [--photographs 10] [--tokens 2304 16384] [--backward]
 
 A sky keeps thousands of nearly equal keys in play, a facade a few dozen, so one photograph says
 little about the next. Takes the middle of so many images of Urban100, evenly spread over those
@@ -28,7 +28,9 @@ COMPARED = ("released", "sdpa-fp32", "sdpa-bf16", "product-bf16")
 
 def photographs(folder: Path, count: int, side: int) -> list[Path]:
     """So many images of a folder, of those with room for a square of that side."""
-    large = [p for p in images_in(folder) if min((info := probe_image(p)).width, info.height) >= side]
+    large = [
+        p for p in images_in(folder) if min((info := probe_image(p)).width, info.height) >= side
+    ]
     return [large[i * len(large) // count] for i in range(min(count, len(large)))]
 
 
