@@ -169,7 +169,7 @@ inline void finish_together(const Image<float>& image, const PackedKeys& keys,
     limits[2 * query] = static_cast<float>(tops[l] + offsets[l]);
     limits[2 * query + 1] = kappas[l];
   }
-  const bool multiplied = are_full(sum(load(members)), count, image.keys, depth) &&
+  const bool multiplied = are_full(sum(load(members)), count, depth) &&
                           multiply_values(image, row_keys, &rows, count, 1, outputs);
   put_out(image, tile, row_keys, rows, count, stride, multiplied, outputs, scratch, support);
 }
@@ -195,20 +195,6 @@ Search search_in(const Image<Real>& image, float gap) {
   return {image.keys, image.topk < image.keys ? image.topk : 0, gap};
 }
 
-// Whether a tile, packed as the scratch's first, is finished with scores in float32 of most keys.
-inline bool needs_all(const Image<float>& image, const PackedKeys& keys, const Search& search,
-                      bool exact, Scratch& scratch) {
-  Collection found{};
-  found.margins = Margins(scratch, 0);
-  collect_all(found, keys, scratch.lanes, search, scratch);
-  finish_collection(found, keys);
-  return 2 * found.count >= image.keys &&
-         choose_way(image, keys, found, scratch.scales, exact) == Way::kRows;
-}
-inline bool needs_all(const Image<double>&, const PackedKeys&, const Search&, bool, Scratch&) {
-  return false;
-}
-
 // Looks at three tiles of an image to learn what the others are probably like. Hints come from the
 // image alone, not from whatever a thread did before: the same call gives the same bits.
 template <class Real>
@@ -218,7 +204,7 @@ Hints probe(const Image<Real>& image, const PackedKeys& keys, Scratch& scratch) 
   Hints hints{0, 0, false, true};
   for (int part = 1; part <= 5; part += 2) {
     const int64_t tile = blocks_of(image.queries) * part / 6;
-    const bool exact = pack_queries(image, keys, tile, 0, scratch);
+    pack_queries(image, keys, tile, 0, scratch);
     screen(keys, scratch.lanes, 1, scratch.maxima, scratch.tops);
     Collection found{};
     found.margins = Margins(scratch, 0);
@@ -227,7 +213,7 @@ Hints probe(const Image<Real>& image, const PackedKeys& keys, Scratch& scratch) 
     hints.gap += sum(found.bounds.top - found.bounds.kappa) / (3 * kLanes);
     const float share = static_cast<float>(hits) / static_cast<float>(keys.blocks);
     hints.hit_share += share / 3;
-    hints.full = hints.full && share >= kScreenPays && needs_all(image, keys, search, exact, scratch);
+    hints.full = hints.full && share >= kScreenPays && needs_all(image, keys, search, scratch);
   }
   hints.gap = larger(1e-6f, 1.5f * hints.gap);
   hints.dense = hints.hit_share >= kScreenPays;

@@ -12,6 +12,35 @@ namespace hspan::HSPAN_ISA {
 
 constexpr int kTilesInFull = 2;
 
+// Whether that is the cheapest way for a tile, packed as the scratch's first. Cycles as in rescore.h
+// and tiles.h, here for Sapphire Rapids, and nearly twice as many where the caches don't hold keys
+// and values.
+inline bool needs_all(const Image<float>& image, const PackedKeys& packed, const Search& search,
+                      Scratch& scratch) {
+  constexpr int64_t kNear = 2 << 20;  // bytes of a second-level cache
+  const int64_t channels = image.channels, depth = image.value_channels;
+  if (!may_truncate(scratch.scales)) return false;
+  Collection found{};
+  found.margins = Margins(scratch, 0);
+  collect_all(found, packed, scratch.lanes, search, scratch);
+  finish_collection(found, packed);
+  const Candidates all = count_candidates(packed, found, scratch.scales);
+  if (!(all.rounding < kNegligible)) return false;
+  const double fetched = image.keys * (channels + depth) * 4 > kNear ? 1.7 : 1;
+  const double rows = static_cast<double>(found.count), keys = static_cast<double>(image.keys);
+  const double gathered = cost_of_weights(all.number, depth) * fetched;
+  const double multiplied = cost_of_rows(found.count, depth) * fetched;
+  const double wide = static_cast<double>(channels) * fetched;
+  const double alone = all.number * kAlone * fetched + gathered;
+  const double together =
+      10 * keys + rows * (kTogether + wide) + smaller(gathered, multiplied);
+  const double full = keys * (kTogether + 0.55 * static_cast<double>(channels + depth) * fetched);
+  return full < smaller(alone, together);
+}
+inline bool needs_all(const Image<double>&, const PackedKeys&, const Search&, Scratch&) {
+  return false;
+}
+
 // From the scores of all keys to weights, in place. Returns false where float32 isn't exact enough.
 inline bool weigh(const Image<float>& image, const PackedKeys& keys, float gap, int64_t tile,
                   const double* scales, Scratch& scratch, float* rows, float* limits,
@@ -84,7 +113,7 @@ inline void attend_full(const Image<float>& image, const PackedKeys& keys, float
     const double* scales = scratch.scales + (t + i) * kLanes;
     double members;
     done[i] = weigh(image, keys, gap, tile + i, scales, scratch, rows[i], limits, members);
-    if (done[i] && multiplied == i && are_full(members, count, count, depth)) multiplied = i + 1;
+    if (done[i] && multiplied == i && are_full(members, count, depth)) multiplied = i + 1;
   }
   for (int i = 0; i < tiles; i++)
     for (int l = 0; l < kLanes; l++)

@@ -35,9 +35,15 @@ constexpr double kManyPairs = 512;
 // (nothing was rounded), with scores in float32, or with pairs of a query and a key in double.
 enum class Way { kAlone, kPacked, kRows, kPairs };
 
-// The cheapest way that is exact enough.
-inline Way choose_way(const Image<float>& image, const PackedKeys& keys, const Collection& found,
-                      const double* scales, bool exact) {
+// What a tile's queries have to look at.
+struct Candidates {
+  double number;    // of pairs of a query and a key
+  double spread;    // of a query, times how far kappa lies below the largest score; the most
+  double rounding;  // how far scores in float32 would throw a weight's sum off, on average
+};
+
+inline Candidates count_candidates(const PackedKeys& keys, const Collection& found,
+                                   const double* scales) {
   Positive candidates;
   for (int64_t r = 0; r < found.count; r++)
     candidates.add(load(found.rows + r * kLanes) + found.margins.of_key(keys, found.places[r]) -
@@ -45,37 +51,51 @@ inline Way choose_way(const Image<float>& image, const PackedKeys& keys, const C
   float numbers[kLanes], depths[kLanes];
   store(numbers, candidates.numbers());
   store(depths, found.bounds.top - found.low);
-  double members = 0, rounding = 0, spread = 0;
+  Candidates all{0, 0, 0};
   for (int l = 0; l < kLanes; l++) {
-    members += numbers[l];
-    spread = larger<double>(spread, numbers[l] * depths[l]);
-    rounding += kRounding * scales[l] * numbers[l] / kLanes;
+    all.number += numbers[l];
+    all.spread = larger<double>(all.spread, numbers[l] * depths[l]);
+    all.rounding += kRounding * scales[l] * numbers[l] / kLanes;
   }
-  if (__builtin_isinf(rounding) || rounding != rounding) return Way::kAlone;  // not screened
+  return all;
+}
+
+// Ties of all keys, or nearly: each query finds its own without looking at the others.
+inline bool may_truncate(const double* scales) {
+  for (int l = 0; l < kLanes; l++)
+    if (!(scales[l] > kTiny)) return false;
+  return true;
+}
+
+// The cheapest way that is exact enough.
+inline Way choose_way(const Image<float>& image, const PackedKeys& keys, const Collection& found,
+                      const double* scales, bool exact) {
+  const Candidates all = count_candidates(keys, found, scales);
+  if (__builtin_isinf(all.rounding) || all.rounding != all.rounding)
+    return Way::kAlone;  // not screened
   double row = kTogether;
   const bool truncates = image.topk && image.topk < found.count;
   if (truncates) {
     row += kSelecting;
-    // Ties of all keys, or nearly: each query finds its own without looking at the others.
-    for (int l = 0; l < kLanes; l++)
-      if (!(scales[l] > kTiny)) return Way::kAlone;
+    if (!may_truncate(scales)) return Way::kAlone;
   }
   const double rows = static_cast<double>(found.count), channels = static_cast<double>(image.channels);
   Way way = Way::kAlone;
-  double least = members * kAlone;
+  double least = all.number * kAlone;
   const auto offer = [&](Way other, double cost) {
     if (cost < least) {
       least = cost;
       way = other;
     }
   };
-  if (exact && rounding < (image.halves ? kNegligibleInHalves : kNegligible))
+  if (exact && all.rounding < (image.halves ? kNegligibleInHalves : kNegligible))
     offer(Way::kPacked, rows * row);
-  else if (rounding < kNegligible)
+  else if (all.rounding < kNegligible)
     offer(Way::kRows, rows * (row + channels));
   // The k largest are sought among all scores of a row.
-  if (spread < kManyPairs && !truncates)
-    offer(Way::kPairs, rows * (row + channels / 4) + members * (kPair + channels / kPairChannels));
+  if (all.spread < kManyPairs && !truncates)
+    offer(Way::kPairs,
+          rows * (row + channels / 4) + all.number * (kPair + channels / kPairChannels));
   return way;
 }
 
