@@ -174,18 +174,31 @@ inline void finish_together(const Image<float>& image, const PackedKeys& keys,
   put_out(image, tile, row_keys, rows, count, stride, multiplied, outputs, scratch, support);
 }
 
-inline bool finish_tile(const Image<float>& image, const PackedKeys& keys,
-                        const Collection& found, int64_t tile, const double* scales, bool exact,
-                        Scratch& scratch, float* out, float* limits,
-                        const Support<float>* support) {
-  const Way way = choose_way(image, keys, found, scales, exact);
+// Which keys the rows are.
+template <class Real>
+void name_keys(const Image<Real>& image, const Collection& found, int32_t* row_keys) {
+  for (int64_t r = 0; r < found.count; r++)
+    row_keys[r] = image.key_order ? image.key_order[found.places[r]] : found.places[r];
+}
+
+inline bool finish_tile(const Image<float>& image, const PackedKeys& keys, Collection& found,
+                        int64_t tile, const double* scales, bool exact, Scratch& scratch,
+                        float* out, float* limits, const Support<float>* support) {
+  Candidates all = count_candidates(keys, found, scales);
+  Way way = choose_way(image, found, all, scales, exact);
+  if ((way == Way::kAlone || way == Way::kPairs) && should_sift(image, found, all)) {
+    sift_rows(image, keys, tile, scales, found, scratch);
+    name_keys(image, found, scratch.row_keys);
+    all = count_candidates(keys, found, scales);
+    way = choose_way(image, found, all, scales, exact);
+  }
   if (way == Way::kAlone) return false;
   finish_together(image, keys, found, tile, scales, way, scratch, out, limits, support);
   return true;
 }
 
 // Doubles are always finished one by one.
-inline bool finish_tile(const Image<double>&, const PackedKeys&, const Collection&, int64_t,
+inline bool finish_tile(const Image<double>&, const PackedKeys&, Collection&, int64_t,
                         const double*, bool, Scratch&, double*, double*, const Support<double>*) {
   return false;
 }
@@ -269,8 +282,7 @@ void attend(const Image<Real>& image, const PackedKeys& keys, const Hints& hints
     else
       raise_bound(found, search);
     finish_collection(found, keys);
-    for (int64_t r = 0; r < found.count; r++)
-      scratch.row_keys[r] = image.key_order ? image.key_order[found.places[r]] : found.places[r];
+    name_keys(image, found, scratch.row_keys);
     const double* scales = scratch.scales + t * kLanes;
     if (!finish_tile(image, keys, found, first + t, scales, exact[t], scratch, out, limits,
                      support))

@@ -68,9 +68,8 @@ inline bool may_truncate(const double* scales) {
 }
 
 // The cheapest way that is exact enough.
-inline Way choose_way(const Image<float>& image, const PackedKeys& keys, const Collection& found,
+inline Way choose_way(const Image<float>& image, const Collection& found, const Candidates& all,
                       const double* scales, bool exact) {
-  const Candidates all = count_candidates(keys, found, scales);
   if (__builtin_isinf(all.rounding) || all.rounding != all.rounding)
     return Way::kAlone;  // not screened
   double row = kTogether;
@@ -176,6 +175,40 @@ inline void rescore_rows(const Image<float>& image, const PackedKeys& packed, in
     float* const to[1] = {rows + r * kLanes};  // rows has 64 to spare
     score_rows(some, mean, queries, channels, to);
   }
+}
+
+// Whether scores in float32 of all rows, which are off by hundreds of times less than those of the
+// screen, would spare more than they cost: so it is where keys are long and much alike.
+inline bool should_sift(const Image<float>& image, const Collection& found, const Candidates& all) {
+  const double channels = static_cast<double>(image.channels);
+  const bool truncates = image.topk && image.topk < found.count;
+  return !truncates && all.rounding < __builtin_inf() &&
+         static_cast<double>(found.count) * channels <
+             0.7 * all.number * (kPair + channels / kPairChannels);
+}
+
+// Puts such scores in the place of the packed ones, and drops the rows that fall behind.
+inline void sift_rows(const Image<float>& image, const PackedKeys& packed, int64_t tile,
+                      const double* scales, Collection& found, Scratch& scratch) {
+  rescore_rows(image, packed, tile, scratch.row_keys, found.count, scratch, found.rows);
+  float errors[kLanes], per_norm[kLanes];
+  for (int l = 0; l < kLanes; l++) {
+    const double error = sum_error(image.channels) * scales[l];  // of the longest key
+    errors[l] = round_up(error);
+    per_norm[l] = round_up(error / packed.norm);
+  }
+  found.margins.per_norm = load(per_norm);
+  found.margins.per_error = broadcast(0.f);
+  found.margins.most = load(errors);
+  Bounds& b = found.bounds;
+  const Lanes gap = b.top - b.kappa;  // as good a guess as any: a step lands below kappa (bound.h)
+  b.top = largest(found.rows, found.count);
+  b.kappa = max(newton_step(found.rows, found.count, b.top - gap), b.top - broadcast(1.f));
+  b.kappa = climb(found.rows, found.count, b.kappa, 64,
+                  max(found.margins.most, broadcast(0.01f) * (b.top - b.kappa)));
+  b.kth = broadcast(-__FLT_MAX__);
+  found.low = low_of(b, found.margins.most);
+  found.count = keep_rows(found.rows, found.places, found.count, found.low - found.margins.most);
 }
 
 // Instead of scores that no query has to look at: too low for any support.
