@@ -32,8 +32,7 @@ inline bool needs_all(const Image<float>& image, const PackedKeys& packed, const
   const double multiplied = cost_of_rows(found.count, depth) * fetched;
   const double wide = static_cast<double>(channels) * fetched;
   const double alone = all.number * kAlone * fetched + gathered;
-  const double together =
-      10 * keys + rows * (kTogether + wide) + smaller(gathered, multiplied);
+  const double together = 10 * keys + rows * (kTogether + wide) + smaller(gathered, multiplied);
   const double full = keys * (kTogether + 0.55 * static_cast<double>(channels + depth) * fetched);
   return full < smaller(alone, together);
 }
@@ -120,12 +119,11 @@ inline void attend_full(const Image<float>& image, const PackedKeys& keys, float
       outputs[i * kLanes + l] = l < lanes_of(image, tile + i)
                                     ? out + query_at(image, (tile + i) * kLanes + l) * depth
                                     : scratch.transposed;  // nobody's
-  const bool finite =
-      multiply_values(image, scratch.row_keys, rows, count, multiplied, outputs);
+  const bool finite = multiply_values(image, scratch.row_keys, rows, count, multiplied, outputs);
   for (int i = 0; i < tiles; i++)
     if (done[i])
-      put_out(image, tile + i, scratch.row_keys, rows[i], count, stride_of(keys), finite && i < multiplied,
-              outputs + i * kLanes, scratch, support);
+      put_out(image, tile + i, scratch.row_keys, rows[i], count, stride_of(keys),
+              finite && i < multiplied, outputs + i * kLanes, scratch, support);
 }
 
 inline void attend_full(const Image<double>&, const PackedKeys&, float, int64_t, int, int, Scratch&,
