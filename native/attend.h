@@ -181,16 +181,20 @@ void name_keys(const Image<Real>& image, const Collection& found, int32_t* row_k
     row_keys[r] = image.key_order ? image.key_order[found.places[r]] : found.places[r];
 }
 
+// sifts: whether that has been found to help, in the tiles before.
 inline bool finish_tile(const Image<float>& image, const PackedKeys& keys, Collection& found,
-                        int64_t tile, const double* scales, bool exact, Scratch& scratch,
-                        float* out, float* limits, const Support<float>* support) {
+                        int64_t tile, const double* scales, bool exact, bool& sifts,
+                        Scratch& scratch, float* out, float* limits,
+                        const Support<float>* support) {
   Candidates all = count_candidates(keys, found, scales);
   Way way = choose_way(image, found, all, scales, exact);
-  if ((way == Way::kAlone || way == Way::kPairs) && should_sift(image, found, all)) {
+  if (sifts && (way == Way::kAlone || way == Way::kPairs) && should_sift(image, found, all)) {
+    const double before = all.number;
     sift_rows(image, keys, tile, scales, found, scratch);
     name_keys(image, found, scratch.row_keys);
     all = count_candidates(keys, found, scales);
     way = choose_way(image, found, all, scales, exact);
+    sifts = 2 * all.number < before;  // of keys that are equal, all are left
   }
   if (way == Way::kAlone) return false;
   finish_together(image, keys, found, tile, scales, way, scratch, out, limits, support);
@@ -199,7 +203,8 @@ inline bool finish_tile(const Image<float>& image, const PackedKeys& keys, Colle
 
 // Doubles are always finished one by one.
 inline bool finish_tile(const Image<double>&, const PackedKeys&, Collection&, int64_t,
-                        const double*, bool, Scratch&, double*, double*, const Support<double>*) {
+                        const double*, bool, bool&, Scratch&, double*, double*,
+                        const Support<double>*) {
   return false;
 }
 
@@ -266,7 +271,7 @@ void attend(const Image<Real>& image, const PackedKeys& keys, const Hints& hints
   // Where queries have to look into most blocks, screening only comes on top.
   const bool screened = !hints.dense;
   if (screened) screen_and_collect(keys, search, count, scratch, tiles);
-  bool done[kTilesPerGroup] = {};
+  bool done[kTilesPerGroup] = {}, sifts = true;
   if (hints.full && !keys.values)
     for (int t = 0; t < count; t += kTilesInFull)
       attend_full(image, keys, hints.gap, first + t, smaller(kTilesInFull, count - t), t, scratch,
@@ -284,7 +289,7 @@ void attend(const Image<Real>& image, const PackedKeys& keys, const Hints& hints
     finish_collection(found, keys);
     name_keys(image, found, scratch.row_keys);
     const double* scales = scratch.scales + t * kLanes;
-    if (!finish_tile(image, keys, found, first + t, scales, exact[t], scratch, out, limits,
+    if (!finish_tile(image, keys, found, first + t, scales, exact[t], sifts, scratch, out, limits,
                      support))
       finish_each(image, keys, found, first + t, t, scratch, out, limits, support);
   }
