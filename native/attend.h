@@ -115,10 +115,8 @@ inline void finish_together(const Image<float>& image, const PackedKeys& keys,
     outputs[l] = out + query_at(image, tile * kLanes + l) * depth;
     for (int64_t d = 0; d < depth; d += kLanes) __builtin_prefetch(outputs[l] + d, 1);
   }
-  double offsets[kLanes];  // scores less what the rows will hold: what the keys' mean contributes
-  for (int l = 0; l < kLanes; l++)
-    offsets[l] = score(keys.mean, image.query + query_at(image, tile * kLanes + l) * image.channels,
-                       image.channels);
+  double offsets[kLanes];  // scores less what the rows will hold
+  score_mean(image, keys, tile, offsets);
   if (way == Way::kRows) {
     rescore_rows(image, keys, tile, row_keys, found.count, scratch, rows);
   } else if (way == Way::kPairs) {
@@ -159,16 +157,9 @@ inline void finish_together(const Image<float>& image, const PackedKeys& keys,
   kappa = last_step(rows, count, climb(rows, count, kappa, 100, enough), members);
   for (int64_t r = 0; r < count; r++)
     store(rows + r * kLanes, max(load(rows + r * kLanes) - kappa, zero));
-  float tops[kLanes], kappas[kLanes];
-  store(tops, top);
-  store(kappas, kappa);
-  const int lanes = lanes_of(image, tile);
-  for (int l = lanes; l < kLanes; l++) outputs[l] = scratch.transposed;  // nobody's
-  for (int l = 0; l < lanes; l++) {
-    const int64_t query = query_at(image, tile * kLanes + l);
-    limits[2 * query] = static_cast<float>(tops[l] + offsets[l]);
-    limits[2 * query + 1] = kappas[l];
-  }
+  put_limits(image, tile, top, kappa, offsets, limits);
+  for (int l = lanes_of(image, tile); l < kLanes; l++)
+    outputs[l] = scratch.transposed;  // nobody's
   const bool multiplied = are_full(sum(load(members)), count, depth) &&
                           multiply_values(image, row_keys, &rows, count, 1, outputs);
   put_out(image, tile, row_keys, rows, count, stride, multiplied, outputs, scratch, support);

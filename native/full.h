@@ -70,16 +70,9 @@ inline bool weigh(const Image<float>& image, const PackedKeys& keys, float gap, 
   if (!(rounding < kNegligible)) return false;
   for (int64_t r = 0; r < count; r++)
     store(rows + r * kLanes, max(load(rows + r * kLanes) - kappa, zero));
-  float tops[kLanes], kappas[kLanes];
-  store(tops, top);
-  store(kappas, kappa);
-  const int lanes = lanes_of(image, tile);
-  for (int l = 0; l < lanes; l++) {
-    const float* query = image.query + queries[l] * image.channels;
-    const double offset = score(keys.mean, query, image.channels);
-    limits[2 * queries[l]] = static_cast<float>(tops[l] + offset);
-    limits[2 * queries[l] + 1] = kappas[l];
-  }
+  double offsets[kLanes];
+  score_mean(image, keys, tile, offsets);
+  put_limits(image, tile, top, kappa, offsets, limits);
   return true;
 }
 

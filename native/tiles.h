@@ -185,6 +185,27 @@ void keep(const Support<Real>* support, int64_t query, const int32_t* keys, cons
   __builtin_memcpy(support->weights + start, weights, static_cast<uint64_t>(count) * sizeof(Real));
 }
 
+// What the keys' mean, which packed scores and those of rows lack, contributes to scores.
+inline void score_mean(const Image<float>& image, const PackedKeys& keys, int64_t tile,
+                       double (&scores)[kLanes]) {
+  for (int l = 0; l < kLanes; l++)
+    scores[l] = score(keys.mean, image.query + query_at(image, tile * kLanes + l) * image.channels,
+                      image.channels);
+}
+
+// Each query's largest score, offset by so much from the rows', and its kappa.
+inline void put_limits(const Image<float>& image, int64_t tile, Lanes top, Lanes kappa,
+                       const double (&offsets)[kLanes], float* limits) {
+  float tops[kLanes], kappas[kLanes];
+  store(tops, top);
+  store(kappas, kappa);
+  for (int l = 0; l < lanes_of(image, tile); l++) {
+    const int64_t query = query_at(image, tile * kLanes + l);
+    limits[2 * query] = static_cast<float>(tops[l] + offsets[l]);
+    limits[2 * query + 1] = kappas[l];
+  }
+}
+
 // Outputs from rows of weights, and the support if somebody asks for it. multiplied: the outputs are
 // there already.
 inline void put_out(const Image<float>& image, int64_t tile, const int32_t* row_keys,
