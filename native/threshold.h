@@ -62,7 +62,7 @@ constexpr double kRounding = 2.4e-7, kNegligible = 1e-5;
 template <class Real>
 HSPAN_INLINE bool are_same(const Real* key, const Real* other, int64_t channels) {
   const uint64_t bytes = static_cast<uint64_t>(channels) * sizeof(Real);
-  return key[0] == other[0] && __builtin_memcmp(key, other, bytes) == 0;
+  return channels && key[0] == other[0] && __builtin_memcmp(key, other, bytes) == 0;
 }
 
 // Scores of the candidates; in the range of Real, as a product in Real would be.

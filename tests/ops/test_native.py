@@ -396,6 +396,8 @@ def test_no_channels(isa):
     query, key, value = draw(2, 20, 50, 1, 7)
     out = hspa_attention(query[..., :0], key[..., :0], value)
     torch.testing.assert_close(out, value.mean(1, keepdim=True).expand(-1, 20, -1))
+    out = hspa_attention(query[..., :0], key[..., :0], value, topk=3)  # of ties, the first ones
+    torch.testing.assert_close(out, value[:, :3].mean(1, keepdim=True).expand(-1, 20, -1))
     assert hspa_attention(query, key, value[..., :0]).shape == (2, 20, 0)
 
 
