@@ -15,6 +15,7 @@ import os
 import statistics
 import sys
 from dataclasses import replace
+from math import isqrt
 from pathlib import Path
 
 import torch
@@ -42,11 +43,10 @@ def summary(report: AttentionReport, tokens: int, direction: str) -> list[str]:
         results = [r for c in cases if (r := c.result(method)) and r.milliseconds]
         if not results:
             continue
+        ours = method == "ours"
+        spread = _spread([(r.milliseconds if ours else r.ratio) or 0 for r in results])
         title = f"N = {tokens:,}, {direction}, {results[0].title}"
-        if method == "ours":
-            lines.append(f"{title}: {_spread([r.milliseconds or 0 for r in results])} ms")
-        else:
-            lines.append(f"{title}: {_spread([r.ratio or 0 for r in results])} times ours")
+        lines.append(f"{title}: {spread} {'ms' if ours else 'times ours'}")
     return lines
 
 
@@ -66,7 +66,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, default=default)
     arguments = parser.parse_args()
     data = Path(os.environ.get("HSPAN_DATA", ROOT.parent / "shared/data"))
-    side = max(int(n**0.5) for n in arguments.tokens)
+    side = isqrt(max(arguments.tokens) - 1) + 1  # of the smallest square with so many tokens
     images = photographs(data / "benchmarks/Urban100/HR", arguments.photographs, side)
     directions = ("forward", "forward+backward") if arguments.backward else ("forward",)
     start = Settings(

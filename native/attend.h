@@ -137,15 +137,7 @@ inline void finish_together(const Image<float>& image, const PackedKeys& keys,
     row_keys[count] = row_keys[r];
     count += exceeding(row, least) != 0;
   }
-  if (truncates) {
-    int64_t queries[kLanes];
-    float errors[kLanes];
-    for (int l = 0; l < kLanes; l++) {
-      queries[l] = query_at(image, tile * kLanes + l);
-      errors[l] = round_up(sum_error(image.channels) * scales[l]);
-    }
-    keep_largest(image, queries, row_keys, rows, count, errors, stride, scratch);
-  }
+  if (truncates) keep_largest(image, tile, row_keys, rows, count, scales, stride, scratch);
   // Without all of the support, kappa may be lower than the screen found.
   Lanes kappa = truncates ? broadcast(-1.f) : max(lowest, broadcast(-1.f));
   const Lanes enough = broadcast(-1e-6f) * kappa;
@@ -212,8 +204,7 @@ Hints probe(const Image<Real>& image, const PackedKeys& keys, Scratch& scratch) 
   const Search search = search_in(image, kFirstGap);
   Hints hints{0, 0, false, true};
   for (int part = 1; part <= 5; part += 2) {
-    const int64_t tile = blocks_of(image.queries) * part / 6;
-    pack_queries(image, keys, tile, 0, scratch);
+    pack_queries(image, keys, blocks_of(image.queries) * part / 6, 0, scratch);
     screen(keys, scratch.lanes, 1, scratch.maxima, scratch.tops);
     Collection found{};
     found.margins = Margins(scratch, 0);

@@ -143,17 +143,12 @@ inline bool attend_dense(const Image<float>& image, const PackedKeys& keys, floa
       multiply_all<1>(values, stride, weights, scratch.hits, some, sums);
   }
 
-  float *outputs[kLanes], tops[kLanes], kappas[kLanes];
-  store(tops, top);
-  store(kappas, kappa);
-  const int queries = static_cast<int>(smaller<int64_t>(kLanes, image.queries - tile * kLanes));
-  for (int l = 0; l < queries; l++) {
-    const int64_t query = query_at(image, tile * kLanes + l);
-    outputs[l] = out + query * depth;
-    limits[2 * query] = tops[l];
-    limits[2 * query + 1] = kappas[l];
-  }
-  for (int l = queries; l < kLanes; l++) outputs[l] = nullptr;  // nobody's
+  const double none[kLanes] = {};  // nothing is missing from scores of keys that aren't centred
+  put_limits(image, tile, top, kappa, none, limits);
+  float* outputs[kLanes] = {};
+  const int queries = lanes_of(image, tile);
+  for (int l = 0; l < queries; l++)
+    outputs[l] = out + query_at(image, tile * kLanes + l) * depth;
   transpose_out(scratch.transposed, depth, queries, outputs);
   return true;
 }

@@ -48,14 +48,8 @@ inline bool weigh(const Image<float>& image, const PackedKeys& keys, float gap, 
   const Lanes top = largest(rows, count), zero = broadcast(0.f);
   for (int64_t r = 0; r < count; r++) store(rows + r * kLanes, load(rows + r * kLanes) - top);
   const bool truncates = image.topk && image.topk < count;
-  int64_t queries[kLanes];
-  for (int l = 0; l < kLanes; l++) queries[l] = query_at(image, tile * kLanes + l);
-  if (truncates) {
-    float errors[kLanes];
-    for (int l = 0; l < kLanes; l++)
-      errors[l] = round_up(sum_error(image.channels) * scales[l]);
-    keep_largest(image, queries, scratch.row_keys, rows, count, errors, stride_of(keys), scratch);
-  }
+  if (truncates)
+    keep_largest(image, tile, scratch.row_keys, rows, count, scales, stride_of(keys), scratch);
   // The first guess may lie on either side, a step from it lands below kappa (bound.h).
   Lanes kappa = max(newton_step(rows, count, broadcast(-gap)), broadcast(-1.f));
   float numbers[kLanes];

@@ -177,6 +177,11 @@ inline void rescore_rows(const Image<float>& image, const PackedKeys& packed, in
   }
 }
 
+// How far a tile's scores in float32 can be from the truth.
+inline void sum_errors(int64_t channels, const double* scales, float (&errors)[kLanes]) {
+  for (int l = 0; l < kLanes; l++) errors[l] = round_up(sum_error(channels) * scales[l]);
+}
+
 // Whether scores in float32 of all rows, which are off by hundreds of times less than those of the
 // screen, would spare more than they cost: so it is where keys are long and much alike.
 inline bool should_sift(const Image<float>& image, const Collection& found, const Candidates& all) {
@@ -192,11 +197,8 @@ inline void sift_rows(const Image<float>& image, const PackedKeys& packed, int64
                       const double* scales, Collection& found, Scratch& scratch) {
   rescore_rows(image, packed, tile, scratch.row_keys, found.count, scratch, found.rows);
   float errors[kLanes], per_norm[kLanes];
-  for (int l = 0; l < kLanes; l++) {
-    const double error = sum_error(image.channels) * scales[l];  // of the longest key
-    errors[l] = round_up(error);
-    per_norm[l] = round_up(error / packed.norm);
-  }
+  sum_errors(image.channels, scales, errors);  // of the longest key
+  for (int l = 0; l < kLanes; l++) per_norm[l] = round_up(errors[l] / packed.norm);
   found.margins.per_norm = load(per_norm);
   found.margins.per_error = broadcast(0.f);
   found.margins.most = load(errors);

@@ -5,8 +5,7 @@
 // these are equal, too, the first ones count.
 #pragma once
 
-#include "bound.h"
-#include "threshold.h"
+#include "rescore.h"
 
 namespace hspan::HSPAN_ISA {
 
@@ -89,14 +88,15 @@ inline void settle(const Image<float>& image, int64_t query, const int32_t* keys
       rows[undecided[j] * kLanes + lane] = values[j];
 }
 
-// Strikes out all but the k largest scores of every lane. rows: relative to each lane's largest;
-// keys[r] is the key of row r; queries[l] the query of lane l, whose scores lie within error[l] of
-// the true ones. stride: between the lanes' parts of the scratch.
-inline void keep_largest(const Image<float>& image, const int64_t (&queries)[kLanes],
-                         const int32_t* keys, float* rows, int64_t count,
-                         const float (&error)[kLanes], int64_t stride, Scratch& scratch) {
+// Strikes out all but the k largest scores of every lane of a tile. rows: scores in float32, relative
+// to each lane's largest; keys[r] is the key of row r; scales: how large a lane's scores can be.
+// stride: between the lanes' parts of the scratch.
+inline void keep_largest(const Image<float>& image, int64_t tile, const int32_t* keys, float* rows,
+                         int64_t count, const double* scales, int64_t stride, Scratch& scratch) {
   const int64_t k = image.topk;
   if (k >= count) return;
+  float error[kLanes];
+  sum_errors(image.channels, scales, error);
   Bracket bracket = bracket_kth(rows, count, k, error);
   for (int l = 0; l < kLanes; l++) {
     bracket.low[l] -= 2 * error[l];
@@ -121,7 +121,7 @@ inline void keep_largest(const Image<float>& image, const int64_t (&queries)[kLa
   float numbers[kLanes];
   store(numbers, decided);
   for (int l = 0; l < kLanes; l++)
-    settle(image, queries[l], keys, scratch.candidates + l * stride, values + l * stride,
+    settle(image, query_at(image, tile * kLanes + l), keys, scratch.candidates + l * stride, values + l * stride,
            undecided[l], k - static_cast<int64_t>(numbers[l]), l, rows,
            scratch);
 }
