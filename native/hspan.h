@@ -8,7 +8,7 @@ extern "C" {
 #define HSPAN_EXPORT __attribute__((visibility("default")))
 
 // Raised with every change of what follows, so that Python never calls a library it doesn't know.
-#define HSPAN_ABI_VERSION 3
+#define HSPAN_ABI_VERSION 4
 
 HSPAN_EXPORT int hspan_abi_version(void);
 
@@ -55,4 +55,28 @@ HSPAN_EXPORT int hspan_forward(const hspan_call* call, void* out, int64_t* used)
 // hspan_forward left in limits and in the support.
 HSPAN_EXPORT int hspan_backward(const hspan_call* call, const void* grad, void* d_query,
                                 void* d_key, void* d_value);
+
+// A residual block, x + conv2(relu(conv1(x))), of 3x3 convolutions with zeros around the image.
+// Images are bf16, [B, H, W, C] without gaps; weights float32, [C, C, 3, 3]. Sums are in float32.
+struct hspan_residual {
+  int64_t batch, height, width, channels;
+  int32_t threads;
+  int32_t level;  // as in hspan_call; see hspan_residual_usable
+  const uint16_t* x;
+  const float *first, *second;
+  const float *first_bias, *second_bias;  // [C]; not read by the backward pass
+};
+
+// 1 if that level has such blocks.
+HSPAN_EXPORT int hspan_residual_usable(int level);
+
+// inner: what the backward pass needs, [B, H, W, C]; may be null.
+HSPAN_EXPORT int hspan_residual_forward(const hspan_residual* call, uint16_t* inner,
+                                        uint16_t* out);
+
+// The same bits for the same number of threads.
+HSPAN_EXPORT int hspan_residual_backward(const hspan_residual* call, const uint16_t* inner,
+                                         const uint16_t* grad, uint16_t* d_x, float* d_first,
+                                         float* d_first_bias, float* d_second,
+                                         float* d_second_bias);
 }

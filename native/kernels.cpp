@@ -4,6 +4,7 @@
 #include "attend.h"
 #include "differentiate.h"
 #include "differentiate_tiles.h"
+#include "residual.h"
 
 #define HSPAN_TEXT(x) #x
 #define HSPAN_NAME(x) HSPAN_TEXT(x)
@@ -29,6 +30,11 @@ const Kernels& table() {
        differentiate_queries<double>, differentiate_keys<double>},
 #if defined(HSPAN_PAIRS)
       {kTilesTogether, kWordMultiple, pack_rows, count_tiles, differentiate_tiles},
+#else
+      {},
+#endif
+#if defined(HSPAN_AMX)
+      {pack_weights, residual_forward, residual_backward},
 #else
       {},
 #endif

@@ -177,6 +177,51 @@ struct PairKernels {
                         float* d_query, float* to);
 };
 
+// Images of features in bf16, [H, W, C].
+struct Features {
+  int64_t height, width, channels;
+};
+
+constexpr int64_t kHalo = 2;    // a second convolution needs what the first one makes of a halo
+constexpr int64_t kSpare = 64;  // places after a part that may be read, for nothing
+
+// A part of an image, taken with its halo: rows of pitch places, an even number, of depth channels,
+// a multiple of 32.
+struct Part {
+  int64_t top, left, height, width;
+  int64_t pitch, depth;
+
+  int64_t places() const { return (height + 2 * kHalo) * pitch; }
+};
+
+// Of a residual block, x + conv2(relu(conv1(x))). Weights are packed, for the backward pass turned.
+struct ResidualWeights {
+  const uint16_t *first, *second;
+  const float *first_bias, *second_bias;  // [depth]; null in the backward pass
+};
+
+// What one thread works in. Places: [places() + kSpare, depth] of the largest part.
+struct ResidualScratch {
+  uint16_t *x, *inner, *grad, *d_inner;  // places; the last two only for the backward pass, as
+  uint32_t* pairs;                       // [places / 2, depth]
+  uint16_t* turned;                      // [depth, stride]
+  int64_t stride;
+  float *d_first, *d_second;            // [9, depth, depth] sums over what the thread has done
+  float *d_first_bias, *d_second_bias;  // [depth]
+};
+
+// 3x3 convolutions in bf16 with sums in float32; null where the processor has no tiles.
+struct ResidualKernels {
+  void (*pack_weights)(const float* weights, int64_t channels, int64_t depth, bool turned,
+                       int64_t first, int64_t last, uint16_t* tiles);
+  // inner: the activations between the convolutions, [H, W, C]; null if nobody asks.
+  void (*forward)(const Features&, const Part&, const ResidualWeights&, const uint16_t* x,
+                  const ResidualScratch&, uint16_t* inner, uint16_t* out);
+  void (*backward)(const Features&, const Part&, const ResidualWeights&, const uint16_t* x,
+                   const uint16_t* inner, const uint16_t* grad, const ResidualScratch&,
+                   uint16_t* d_x);
+};
+
 struct Kernels {
   const char* name;
   int channels_per_word;  // 2: bf16 pairs; 1: float32
@@ -185,6 +230,7 @@ struct Kernels {
   RealKernels<float> for_float;
   RealKernels<double> for_double;
   PairKernels for_pairs;
+  ResidualKernels for_residual;
 
   template <class Real>
   const RealKernels<Real>& of() const;

@@ -4,15 +4,21 @@ Memory is what a small network waits for on processors: a ReLU or a sum by itsel
 all features once more. oneDNN adds to a convolution's sums before they leave the registers. Its
 operator is called where torch has it and nobody can tell the difference: outside training, on the
 processor. It has a ReLU as well, which turns NaN into zero and would hide what is broken.
+
+In bf16, whole residual blocks go to a kernel of our own where the processor has AMX, in training as
+well (``hspan.ops.residual``).
 """
 
 from functools import cache
+from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 from torch.nn import functional as F
 
 from hspan.modules.padding import being_traced
+from hspan.ops import residual
 
 
 def conv_relu(conv: nn.Conv2d, x: Tensor) -> Tensor:
@@ -35,6 +41,14 @@ def conv_add(conv: nn.Conv2d, x: Tensor, other: Tensor) -> Tensor:
     )
 
 
+def conv_relu_conv_add(first: nn.Conv2d, second: nn.Conv2d, x: Tensor) -> Tensor:
+    """``x + second(relu(first(x)))`` of x [B, C, H, W]."""
+    if not _is_block(first, second, x):
+        return conv_add(second, conv_relu(first, x), x)
+    weights = cast(tuple[Tensor, ...], (first.weight, first.bias, second.weight, second.bias))
+    return residual.residual_block(x.to(torch.bfloat16), *weights)
+
+
 def _geometry(conv: nn.Conv2d) -> tuple[object, ...]:
     return conv.padding, conv.stride, conv.dilation, conv.groups
 
@@ -55,7 +69,6 @@ def _can_fuse(conv: nn.Conv2d, x: Tensor) -> bool:
     return (
         not torch.is_grad_enabled()
         and type(conv) is nn.Conv2d
-        and type(x) is Tensor
         and x.device.type == conv.weight.device.type == "cpu"
         and x.dim() == 4
         and x.numel() > 0
@@ -65,11 +78,48 @@ def _can_fuse(conv: nn.Conv2d, x: Tensor) -> bool:
         and not conv._forward_pre_hooks
         and not being_traced()
         and not torch.compiler.is_compiling()
+        and _is_unobserved(x)
+        and torch.backends.mkldnn.enabled
+        and _has_operator(_dtype(x))
+    )
+
+
+def _is_block(first: nn.Conv2d, second: nn.Conv2d, x: Tensor) -> bool:
+    """Whether our kernel takes both convolutions, and nobody looks at what lies between them."""
+    return (
+        residual.HAS_KERNEL
+        and x.device.type == first.weight.device.type == "cpu"
+        and _dtype(x) == torch.bfloat16
+        and x.dim() == 4
+        and residual.FEWEST_CHANNELS <= x.shape[1] <= residual.MOST_CHANNELS
+        and all(_is_plain_square(conv, x.shape[1]) for conv in (first, second))
+        and not being_traced()
+        and (torch.compiler.is_compiling() or _is_unobserved(x))
+    )
+
+
+def _is_plain_square(conv: nn.Conv2d, channels: int) -> bool:
+    return (
+        type(conv) is nn.Conv2d
+        and conv.weight.shape == (channels, channels, 3, 3)
+        and conv.bias is not None
+        and conv.stride == conv.padding == conv.dilation == (1, 1)
+        and conv.padding_mode == "zeros"
+        and not conv._forward_hooks
+        and not conv._forward_pre_hooks
+        and not conv._backward_hooks
+        and not conv._backward_pre_hooks
+    )
+
+
+def _is_unobserved(x: Tensor) -> bool:
+    """Whether no tool of torch follows the single operations."""
+    return (
+        type(x) is Tensor
         and not torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
         and torch._C._len_torch_dispatch_stack() == 0  # counters of operations and of memory
         and torch._C._functorch.maybe_current_level() is None  # pyright: ignore[reportAttributeAccessIssue] (vmap and its like)
-        and torch.backends.mkldnn.enabled
-        and _has_operator(_dtype(x))
+        and forward_ad.unpack_dual(x).tangent is None
     )
 
 

@@ -1,0 +1,168 @@
+// Parts of an image of features, as 3x3 convolutions on AMX read them.
+//
+// A part lies in memory with two positions more on every side, and its channels, filled up with
+// zeros to a multiple of 32, beside each other. Rows follow each other without gaps, so that all
+// positions are one long sequence, and a neighbour is a fixed number of places away: a convolution
+// becomes nine products of matrices. What that computes between two rows is nonsense, and nobody
+// reads it.
+#pragma once
+
+#include "pairs.h"
+
+#if defined(HSPAN_AMX)
+
+namespace hspan::HSPAN_ISA {
+
+// How many of the 32 numbers from the d-th on are channels.
+HSPAN_INLINE int64_t channels_from(int64_t d, int64_t channels) {
+  return larger<int64_t>(0, smaller<int64_t>(32, channels - d));
+}
+
+// Copies pixels side by side, count of 32 numbers each; the rest becomes zero.
+HSPAN_INLINE void take_pixels(const uint16_t* from, int64_t stride, int64_t pixels, int64_t count,
+                              uint16_t* to, int64_t to_stride) {
+#if defined(__AVX512BW__)
+  const __mmask32 mask = count == 32 ? ~__mmask32{0} : (__mmask32{1} << count) - 1;
+  for (int64_t c = 0; c < pixels; c++)
+    _mm512_storeu_si512(to + c * to_stride, _mm512_maskz_loadu_epi16(mask, from + c * stride));
+#else
+  for (int64_t c = 0; c < pixels; c++)
+    for (int64_t i = 0; i < 32; i++) to[c * to_stride + i] = i < count ? from[c * stride + i] : 0;
+#endif
+}
+
+// Copies pixels side by side, count of 32 numbers each, and leaves the rest alone.
+HSPAN_INLINE void put_pixels(const uint16_t* from, int64_t stride, int64_t pixels, int64_t count,
+                             uint16_t* to, int64_t to_stride) {
+#if defined(__AVX512BW__)
+  const __mmask32 mask = count == 32 ? ~__mmask32{0} : (__mmask32{1} << count) - 1;
+  for (int64_t c = 0; c < pixels; c++)
+    _mm512_mask_storeu_epi16(to + c * to_stride, mask, _mm512_loadu_si512(from + c * stride));
+#else
+  for (int64_t c = 0; c < pixels; c++)
+    for (int64_t i = 0; i < count; i++) to[c * to_stride + i] = from[c * stride + i];
+#endif
+}
+
+HSPAN_INLINE Lanes load_halves(const uint16_t* from) {
+#if defined(__AVX512F__)
+  const __m256i x = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
+  return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(x), 16))};
+#else
+  float x[kLanes];
+  for (int l = 0; l < kLanes; l++) x[l] = float_of(uint32_t{from[l]} << 16);
+  return load(x);
+#endif
+}
+
+HSPAN_INLINE void clear(uint16_t* from, int64_t count) {
+  __builtin_memset(from, 0, static_cast<std::size_t>(count) * 2);
+}
+
+// Takes a part out of an image [H, W, C]; what lies outside the image is zero, and so are the spare
+// places.
+inline void take_part(const Features& image, const Part& part, const uint16_t* from,
+                      uint16_t* to) {
+  const int64_t depth = part.depth, pitch = part.pitch;
+  for (int64_t r = 0; r < part.height + 2 * kHalo; r++, to += pitch * depth) {
+    const int64_t y = part.top + r - kHalo;
+    if (y < 0 || y >= image.height) {
+      clear(to, pitch * depth);
+      continue;
+    }
+    const int64_t x0 = part.left - kHalo;
+    const int64_t first = larger<int64_t>(0, -x0);
+    const int64_t last = smaller(part.width + 2 * kHalo, image.width - x0);
+    clear(to, first * depth);
+    const uint16_t* pixel = from + (y * image.width + x0 + first) * image.channels;
+    for (int64_t d = 0; d < depth; d += 32)
+      take_pixels(pixel + d, image.channels, last - first, channels_from(d, image.channels),
+                  to + first * depth + d, depth);
+    clear(to + last * depth, (pitch - last) * depth);
+  }
+  clear(to, kSpare * depth);
+}
+
+// Puts a part back, without its halo.
+inline void put_part(const Features& image, const Part& part, const uint16_t* from, uint16_t* to) {
+  for (int64_t r = 0; r < part.height; r++) {
+    const uint16_t* place = from + ((r + kHalo) * part.pitch + kHalo) * part.depth;
+    uint16_t* pixel = to + ((part.top + r) * image.width + part.left) * image.channels;
+    for (int64_t d = 0; d < image.channels; d += 32)
+      put_pixels(place + d, part.depth, part.width, channels_from(d, image.channels), pixel + d,
+                 image.channels);
+  }
+}
+
+// The rows and columns of a part, halo of one included, that lie in the image.
+struct Inside {
+  int64_t top, bottom, left, right;
+
+  Inside(const Features& image, const Part& part)
+      : top(part.top == 0 ? kHalo : kHalo - 1),
+        bottom(part.height + kHalo + (part.top + part.height == image.height ? 0 : 1)),
+        left(part.left == 0 ? kHalo : kHalo - 1),
+        right(part.width + kHalo + (part.left + part.width == image.width ? 0 : 1)) {}
+};
+
+// Makes zero what the next convolution reads and no pixel stands for.
+inline void clear_outside(const Part& part, const Inside& inside, uint16_t* places) {
+  const int64_t row = part.pitch * part.depth;
+  clear(places + (inside.top - 1) * row, row);
+  for (int64_t r = inside.top; r < inside.bottom; r++) {
+    clear(places + r * row, inside.left * part.depth);
+    clear(places + r * row + inside.right * part.depth, (part.pitch - inside.right) * part.depth);
+  }
+  clear(places + inside.bottom * row, row);
+}
+
+// Pairs of neighbouring positions, [positions / 2, depth] words of one channel each; zero outside
+// the part proper, and for kSpare positions after it.
+inline void pair_positions(const Part& part, const uint16_t* places, uint32_t* pairs) {
+  const int64_t depth = part.depth, half = part.pitch / 2;
+  const auto wipe = [&](int64_t first, int64_t last) {
+    __builtin_memset(pairs + first * depth, 0, static_cast<std::size_t>((last - first) * depth) * 4);
+  };
+  wipe(0, kHalo * half);
+  for (int64_t r = kHalo; r < part.height + kHalo; r++) {
+    const int64_t row = r * half, last = kHalo + part.width;
+    wipe(row, row + kHalo / 2);
+    for (int64_t c = kHalo; c < last; c += 2) {
+      const uint16_t* low = places + (r * part.pitch + c) * depth;
+      for (int64_t d = 0; d < depth; d += 32) {
+        uint32_t words[2][kLanes] = {};
+        __builtin_memcpy(words[0], low + d, sizeof words[0]);
+        if (c + 1 < last) __builtin_memcpy(words[1], low + depth + d, sizeof words[1]);
+        interleave(words[0], words[1], kLanes, pairs + (row + c / 2) * depth + d);
+      }
+    }
+    wipe(row + (last + 1) / 2, row + half);
+  }
+  wipe((part.height + kHalo) * half, (part.height + 2 * kHalo) * half + kSpare / 2);
+}
+
+// Channel by channel, [depth, stride], all positions side by side, and some of the spare ones: they
+// meet zeros, but must be numbers.
+inline void turn_positions(const Part& part, const uint16_t* places, int64_t stride,
+                           uint16_t* turned) {
+  const int64_t depth = part.depth, count = (part.height + 2 * kHalo) * part.pitch;
+  for (int64_t p = 0; p < count + 32; p += 32)
+    for (int64_t d = 0; d < depth; d += 32) {
+      alignas(64) uint32_t pairs[kLanes * 32], columns[kTileWords];
+      for (int i = 0; i < kLanes; i++) {
+        uint32_t words[2][kLanes];
+        __builtin_memcpy(words[0], places + (p + 2 * i) * depth + d, sizeof words[0]);
+        __builtin_memcpy(words[1], places + (p + 2 * i + 1) * depth + d, sizeof words[1]);
+        interleave(words[0], words[1], kLanes, pairs + i * 32);
+      }
+      for (int64_t h = 0; h < 2; h++) {
+        transpose_words(pairs + h * kLanes, 32, columns);
+        for (int64_t c = 0; c < kLanes; c++)
+          __builtin_memcpy(turned + (d + h * kLanes + c) * stride + p, columns + c * kLanes, 64);
+      }
+    }
+}
+
+}  // namespace hspan::HSPAN_ISA
+
+#endif
