@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from hspan.models import create_model
 from hspan.training import DivergenceError, SRTrainingModule, lr_factor
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -185,3 +186,15 @@ def test_memory_layout(tiny):
 def test_without_average_the_weights_themselves_are_the_result(tiny):
     network = Network()
     assert SRTrainingModule(network, tiny("training.ema=0.0")).result is network
+
+
+@pytest.mark.usefixtures("quiet_lightning")
+@pytest.mark.parametrize("every", [0, 2])
+def test_units_that_never_fire_are_revived_on_demand(tiny, every):
+    torch.manual_seed(0)
+    network = create_model("hspan-light", scale=2, channels=8, num_blocks=1, attention_after=[1])
+    with torch.no_grad():
+        network.body[0].conv1.bias[3] = -100
+    module = fit(network, tiny(f"training.revive_every={every}", "training.ema=0.9"))
+    for block in (module.network.body[0], module.average.body[0]):
+        assert (block.conv1.bias[3] > -99) == bool(every)

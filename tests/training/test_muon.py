@@ -34,6 +34,16 @@ def test_zeros_stay_zeros():
     assert not orthogonalised(torch.zeros(2, 3, 4)).any()
 
 
+def test_directions_that_died_away_cost_nothing():
+    """Products of tiny numbers would be denormal, which processors are slow at."""
+    matrices = torch.randn(1, 4, 6, generator=torch.Generator().manual_seed(0))
+    alive = orthogonalised(matrices[:, :3])
+    matrices[:, 3] = 1e-30
+    out = orthogonalised(matrices)
+    torch.testing.assert_close(out[:, :3], alive)
+    assert not out[:, 3].any()
+
+
 def network():
     torch.manual_seed(0)
     return nn.Sequential(

@@ -4,6 +4,7 @@ Nothing here waits for the device: losses and norms stay tensors until a row of 
 and whether a step is skipped is decided on the device.
 """
 
+import logging
 import time
 from copy import deepcopy
 from typing import Any, cast
@@ -20,8 +21,11 @@ from hspan.models import SPMSR
 from hspan.training._dictionary import fit_spmsr
 from hspan.training._muon import Muon
 from hspan.training._recipe import Recipe
+from hspan.training._revive import revive_units
 from hspan.training._schedule import lr_factor
 from hspan.training._transfer import transfer_weights
+
+_log = logging.getLogger(__name__)
 
 _STATISTICS = 16  # batches that statistics are taken of
 _MOST_SKIPPED = 50  # consecutive non-finite steps after which a run is given up
@@ -161,6 +165,8 @@ class SRTrainingModule(L.LightningModule):
             group["lr"] = full * factor
 
         lr, hr = (images.float() / 255 for images in batch)
+        if recipe.training.revive_every and step % recipe.training.revive_every == 0:
+            self._revive(optimizer, lr, step)
         loss = self._loss(self.network(lr).float(), hr)
         optimizer.zero_grad()
         self.manual_backward(loss)
@@ -174,6 +180,19 @@ class SRTrainingModule(L.LightningModule):
         self._loss_sum = loss if self._loss_sum is None else self._loss_sum + loss
         self._loss_count += 1
         self._grad_norm = norm
+
+    def _revive(self, optimizer: Any, lr: Tensor, step: int) -> None:
+        several = self.trainer.world_size > 1
+        count = revive_units(
+            self.network,
+            self.average,
+            optimizer.optimizer,
+            lr,
+            self.recipe.training.seed + step,  # the same on all devices
+            cast(Any, self.all_gather) if several else lambda t: t[None],
+        )
+        if count:
+            _log.info("step %d: %d units that never fired were drawn anew", step, count)
 
     def _step_unless(self, bad: Tensor, optimizer: Any) -> None:
         if self.trainer.world_size > 1:  # all devices must decide alike

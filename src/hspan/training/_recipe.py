@@ -149,6 +149,8 @@ class TrainingSection:
         channels_last: memory layout; faster wherever convolutions have bfloat16 units.
         compile: use ``torch.compile``.
         ema: decay of the averaged weights that are scored and exported; 0 goes without them.
+        revive_every: steps from one search for units that never fire to the next, the first before
+            the first step; what is found is drawn anew. 0 never searches.
         seed: chooses initial weights and patches.
         init_from: weights to start from, of another scale if need be; empty for none.
         accelerator: "auto", "cpu", "cuda" or "mps".
@@ -163,6 +165,7 @@ class TrainingSection:
     channels_last: bool = True
     compile: bool = False
     ema: float = 0.0
+    revive_every: int = 0
     seed: int = 0
     init_from: str = ""
     accelerator: str = "auto"
@@ -181,6 +184,8 @@ class TrainingSection:
             raise UsageError(f"training.loss must be {' or '.join(LOSSES)}, got {self.loss!r}")
         if not 0 <= self.ema < 1:
             raise UsageError(f"training.ema must be at least 0 and below 1, got {self.ema}")
+        if self.revive_every < 0:
+            raise UsageError(f"training.revive_every must not be negative, got {self.revive_every}")
         if self.seed < 0:
             raise UsageError(f"training.seed must not be negative, got {self.seed}")
         if self.accelerator not in ("auto", "cpu", "cuda", "mps"):
