@@ -22,7 +22,6 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
-from torch.utils.flop_counter import flop_registry
 
 from hspan.inference._speed import Speed
 from hspan.ops._backends import BACKENDS, Call
@@ -107,7 +106,11 @@ class _Meter(TorchDispatchMode):
     attentions: list[Attention] = field(default_factory=list[Attention])
 
     def __post_init__(self) -> None:
+        # Not before a network is measured: it brings Triton along, which takes a fifth of a second.
+        from torch.utils.flop_counter import flop_registry
+
         super().__init__()
+        self._formulas = flop_registry
         self._sizes: dict[int, int] = {}
         self._total = 0
 
@@ -131,7 +134,7 @@ class _Meter(TorchDispatchMode):
                 self._watch(tensor)
         if func.name() == "hspan::attention":
             self._attend(*args)
-        elif formula := flop_registry.get(func.overloadpacket):
+        elif formula := self._formulas.get(func.overloadpacket):
             self.flops += formula(*args, **kwargs, out_val=out)
         self.live.append(self._total)
         return out
