@@ -28,7 +28,7 @@ inline void residual_forward(const Features& image, const Part& part,
   const Places around(part, inside.top, inside.bottom);
   const Lanes zero = broadcast(0.f);
   uint16_t* hidden = scratch.inner;
-  convolve(part, scratch.x, weights.first, around.first, around.last,
+  convolve(part, scratch.x, weights.first, around.first, around.last, Ahead(image, part, inner),
            [&](int64_t p, int64_t c, Lanes sums) {  // max in this order: NaN stays NaN
              store_halves(hidden + p * depth + c, max(zero, sums + load(weights.first_bias + c)));
            });
@@ -36,7 +36,7 @@ inline void residual_forward(const Features& image, const Part& part,
   if (inner) put_part(image, part, hidden, inner);
 
   const Places within(part, kHalo, part.height + kHalo);
-  convolve(part, hidden, weights.second, within.first, within.last,
+  convolve(part, hidden, weights.second, within.first, within.last, Ahead(image, part, out),
            [&](int64_t p, int64_t c, Lanes sums) {
              uint16_t* to = scratch.x + p * depth + c;
              store_halves(to, load_halves(to) + (sums + load(weights.second_bias + c)));
@@ -61,7 +61,7 @@ inline void residual_backward(const Features& image, const Part& part,
   const Inside inside(image, part);
   const Places around(part, inside.top, inside.bottom);
   uint16_t* slopes = scratch.d_inner;
-  convolve(part, scratch.grad, weights.second, around.first, around.last,
+  convolve(part, scratch.grad, weights.second, around.first, around.last, Ahead(),
            [&](int64_t p, int64_t c, Lanes sums) {
              const int64_t at = p * depth + c;  // an activation that is NaN lets its gradient through
              store_halves(slopes + at, keep_lanes(members_of(scratch.inner + at), sums));
@@ -75,7 +75,7 @@ inline void residual_backward(const Features& image, const Part& part,
   add_bias_gradients(part, slopes, scratch.d_first_bias);
 
   const Places within(part, kHalo, part.height + kHalo);
-  convolve(part, slopes, weights.first, within.first, within.last,
+  convolve(part, slopes, weights.first, within.first, within.last, Ahead(),
            [&](int64_t p, int64_t c, Lanes sums) {
              uint16_t* to = scratch.grad + p * depth + c;
              store_halves(to, load_halves(to) + sums);
