@@ -9,10 +9,6 @@
 namespace hspan {
 namespace {
 
-constexpr int64_t whole(int64_t count, int64_t multiple) {
-  return (count + multiple - 1) / multiple * multiple;
-}
-
 // Keys and values in pairs, with the memory that they live in.
 struct PairStore {
   Buffer<uint32_t> words;

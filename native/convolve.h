@@ -7,8 +7,7 @@
 
 namespace hspan::HSPAN_ISA {
 
-constexpr int kTaps = 9;
-constexpr int64_t kDeepHalves = 32;          // channels that one instruction sums over
+constexpr int64_t kDeepHalves = 32;  // channels that one instruction sums over
 constexpr int64_t kTileHalves = 2 * kTileWords;
 
 // How many places a tap lies away from the middle one.

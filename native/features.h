@@ -45,9 +45,8 @@ HSPAN_INLINE void put_pixels(const uint16_t* from, int64_t stride, int64_t pixel
 }
 
 HSPAN_INLINE Lanes load_halves(const uint16_t* from) {
-#if defined(__AVX512F__)
-  const __m256i x = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
-  return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(x), 16))};
+#if defined(__AVX512BF16__)
+  return {widened(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)))};
 #else
   float x[kLanes];
   for (int l = 0; l < kLanes; l++) x[l] = float_of(uint32_t{from[l]} << 16);

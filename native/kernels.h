@@ -12,6 +12,10 @@ constexpr int kLanes = 16;
 
 constexpr int64_t blocks_of(int64_t rows) { return (rows + kLanes - 1) / kLanes; }
 
+constexpr int64_t whole(int64_t count, int64_t multiple) {
+  return (count + multiple - 1) / multiple * multiple;
+}
+
 // One image of a call; all matrices are contiguous, row by row.
 template <class Real>
 struct Image {
@@ -182,6 +186,7 @@ struct Features {
   int64_t height, width, channels;
 };
 
+constexpr int kTaps = 9;        // of a 3x3 convolution
 constexpr int64_t kHalo = 2;    // a second convolution needs what the first one makes of a halo
 constexpr int64_t kSpare = 64;  // places after a part that may be read, for nothing
 

@@ -13,10 +13,6 @@
 namespace hspan {
 namespace {
 
-constexpr int64_t whole(int64_t count, int64_t multiple) {
-  return (count + multiple - 1) / multiple * multiple;
-}
-
 // The parts of a batch of images, all of one size but for the last of a row or column.
 class Parts {
  public:
@@ -72,7 +68,7 @@ class Workspace {
     scratch_.x = x_.data();
     scratch_.inner = inner_.data();
     if (!backward) return;
-    const int64_t weights = 9 * depth_ * depth_;
+    const int64_t weights = kTaps * depth_ * depth_;
     grad_ = Buffer<uint16_t>(places_);
     d_inner_ = Buffer<uint16_t>(places_);
     pairs_ = Buffer<uint32_t>(places_ / 2);
@@ -103,7 +99,7 @@ class Workspace {
 // The weights of both convolutions, packed by all threads.
 Buffer<uint16_t> pack(const Kernels& kernels, const hspan_residual& call, int64_t depth,
                       bool turned) {
-  const int64_t size = 9 * depth * depth;
+  const int64_t size = kTaps * depth * depth;
   Buffer<uint16_t> words(2 * size);
 #pragma omp parallel for num_threads(call.threads) if (call.threads > 1)
   for (int64_t i = 0; i < 2 * depth; i += 8) {
@@ -142,7 +138,7 @@ void forward(const Kernels& kernels, const hspan_residual& call, uint16_t* inner
   const Buffer<uint16_t> weights = pack(kernels, call, parts.depth(), false);
   const Buffer<float> first = fill_up(call.first_bias, call.channels, parts.depth());
   const Buffer<float> second = fill_up(call.second_bias, call.channels, parts.depth());
-  const ResidualWeights packed{weights.data(), weights.data() + 9 * parts.depth() * parts.depth(),
+  const ResidualWeights packed{weights.data(), weights.data() + kTaps * parts.depth() * parts.depth(),
                                first.data(), second.data()};
   const Features features{call.height, call.width, call.channels};
   const int64_t size = call.height * call.width * call.channels;
@@ -154,17 +150,17 @@ void forward(const Kernels& kernels, const hspan_residual& call, uint16_t* inner
             });
 }
 
-// sums [9, depth in, depth out] of all threads, as weights [C out, C in, 3, 3].
+// sums [taps, depth in, depth out] of all threads, as weights [C out, C in, 3, 3].
 void put_weights(const std::vector<Workspace>& workspaces, float* ResidualScratch::*sums,
                  int64_t channels, int64_t depth, int threads, float* to) {
 #pragma omp parallel for num_threads(threads) if (threads > 1)
   for (int64_t o = 0; o < channels; o++)
     for (int64_t i = 0; i < channels; i++)
-      for (int64_t t = 0; t < 9; t++) {
+      for (int64_t t = 0; t < kTaps; t++) {
         float total = 0;
         for (const Workspace& workspace : workspaces)
           total += (workspace.scratch().*sums)[(t * depth + i) * depth + o];
-        to[(o * channels + i) * 9 + t] = total;
+        to[(o * channels + i) * kTaps + t] = total;
       }
 }
 
@@ -182,7 +178,7 @@ void backward(const Kernels& kernels, const hspan_residual& call, const uint16_t
   const Parts parts(call);
   const int64_t depth = parts.depth(), channels = call.channels;
   const Buffer<uint16_t> weights = pack(kernels, call, depth, true);
-  const ResidualWeights packed{weights.data(), weights.data() + 9 * depth * depth, nullptr,
+  const ResidualWeights packed{weights.data(), weights.data() + kTaps * depth * depth, nullptr,
                                nullptr};
   const Features features{call.height, call.width, channels};
   const int64_t size = call.height * call.width * channels;

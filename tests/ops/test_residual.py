@@ -260,6 +260,12 @@ def test_left_alone_in_float32_when_watched_or_transformed(calls):
     torch.testing.assert_close(many, watched, rtol=2e-2, atol=2e-2)
 
 
+def test_traced_symbolically():
+    block, x = block_and_input()
+    traced = torch.fx.symbolic_trace(block)
+    torch.testing.assert_close(traced(x), block(x))
+
+
 @needs_kernel
 def test_compiled():
     block, x = block_and_input()

@@ -68,17 +68,14 @@ def _can_fuse(conv: nn.Conv2d, x: Tensor) -> bool:
     """Whether nobody looks at what lies between the two operations."""
     return (
         not torch.is_grad_enabled()
-        and type(conv) is nn.Conv2d
-        and x.device.type == conv.weight.device.type == "cpu"
-        and x.dim() == 4
-        and x.numel() > 0
-        and conv.padding_mode == "zeros"
-        and not isinstance(conv.padding, str)
-        and not conv._forward_hooks
-        and not conv._forward_pre_hooks
+        and _is_plain(conv)
         and not being_traced()
         and not torch.compiler.is_compiling()
         and _is_unobserved(x)
+        and x.device.type == conv.weight.device.type == "cpu"
+        and x.dim() == 4
+        and x.numel() > 0
+        and not isinstance(conv.padding, str)
         and torch.backends.mkldnn.enabled
         and _has_operator(_dtype(x))
     )
@@ -88,25 +85,32 @@ def _is_block(first: nn.Conv2d, second: nn.Conv2d, x: Tensor) -> bool:
     """Whether our kernel takes both convolutions, and nobody looks at what lies between them."""
     return (
         residual.HAS_KERNEL
+        and not being_traced()
+        and (torch.compiler.is_compiling() or _is_unobserved(x))
         and x.device.type == first.weight.device.type == "cpu"
         and _dtype(x) == torch.bfloat16
         and x.dim() == 4
         and residual.FEWEST_CHANNELS <= x.shape[1] <= residual.MOST_CHANNELS
         and all(_is_plain_square(conv, x.shape[1]) for conv in (first, second))
-        and not being_traced()
-        and (torch.compiler.is_compiling() or _is_unobserved(x))
+    )
+
+
+def _is_plain(conv: nn.Conv2d) -> bool:
+    """Whether it is torch's own, with zeros around the image, and nobody watches it."""
+    return (
+        type(conv) is nn.Conv2d
+        and conv.padding_mode == "zeros"
+        and not conv._forward_hooks
+        and not conv._forward_pre_hooks
     )
 
 
 def _is_plain_square(conv: nn.Conv2d, channels: int) -> bool:
     return (
-        type(conv) is nn.Conv2d
+        _is_plain(conv)
         and conv.weight.shape == (channels, channels, 3, 3)
         and conv.bias is not None
         and conv.stride == conv.padding == conv.dilation == (1, 1)
-        and conv.padding_mode == "zeros"
-        and not conv._forward_hooks
-        and not conv._forward_pre_hooks
         and not conv._backward_hooks
         and not conv._backward_pre_hooks
     )

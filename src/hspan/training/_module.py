@@ -1,7 +1,7 @@
 """One training step, and what a checkpoint must hold to repeat it.
 
 Nothing here waits for the device: losses and norms stay tensors until a row of the log is written,
-and whether a step is skipped is decided on the device.
+and whether a step is skipped is decided on the device. Only the rare search for dead units waits.
 """
 
 import logging
