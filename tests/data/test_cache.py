@@ -29,6 +29,26 @@ def test_pixels(tmp_path, write, scale, kind):
             np.testing.assert_array_equal(array, expected)
 
 
+def test_sizes(tmp_path, write):
+    write(tmp_path / "in/a.png", 60, 41)
+    write(tmp_path / "in/b.png", 30, 35, seed=1)
+
+    def build(*sizes):
+        return build_cache(tmp_path / "in", 3, sizes=sizes, cache_folder=tmp_path)
+
+    both = build(1.0, 0.6)
+    assert [image.name for image in both.images] == ["a", "a@0.6", "b", "b@0.6"]
+    for image in both.images:
+        name, _, size = image.name.partition("@")
+        pair = ImagePair(name, tmp_path / f"in/{name}.png")
+        for array, expected in zip(
+            stored(both, image), load_pair(pair, 3, size=float(size or 1)), strict=True
+        ):
+            np.testing.assert_array_equal(array, expected)
+    assert [image.name for image in build(0.6).images] == ["a@0.6", "b@0.6"]
+    assert len({build(*sizes).folder for sizes in ((1.0,), (0.6,), (0.5,), (1.0, 0.6))}) == 4
+
+
 def test_is_built_once_and_again_after_a_change(tmp_path, write):
     write(tmp_path / "in/a.png")
     calls = []

@@ -6,7 +6,7 @@ from PIL import Image
 
 from hspan.data import ImagePair, load_pair, read_rgb
 from hspan.errors import InputError
-from hspan.imaging import degrade
+from hspan.imaging import degrade, imresize
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "P", "1", "CMYK"])
@@ -53,6 +53,17 @@ def test_pair_is_cropped_and_reduced(tmp_path, write):
     hr, lr = load_pair(ImagePair("a", tmp_path / "a.png"), 3)
     np.testing.assert_array_equal(hr, pixels[:30, :39])
     np.testing.assert_array_equal(lr, degrade(hr, 3))
+
+
+def test_pair_of_an_image_reduced_first(tmp_path, write):
+    pixels = write(tmp_path / "a.png", 41, 32)
+    given = write(tmp_path / "b.png", 13, 10, seed=1)
+    hr, lr = load_pair(ImagePair("a", tmp_path / "a.png", tmp_path / "b.png"), 3, size=0.6)
+    np.testing.assert_array_equal(hr, imresize(pixels, 0.6)[:18, :24])
+    np.testing.assert_array_equal(lr, degrade(hr, 3))
+    assert lr.shape != given.shape  # the file belongs to the image in its own size
+    with pytest.raises(InputError, match="3×2 is too small for scale 3"):
+        load_pair(ImagePair("a", tmp_path / "a.png"), 3, size=0.06)
 
 
 def test_given_lr_is_used_as_it_is(tmp_path, write):

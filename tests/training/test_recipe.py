@@ -67,6 +67,7 @@ def test_overrides_take_the_type_of_their_key():
     assert recipe.data.train == "1e3"
     assert recipe.model.config == {"channels": 32, "attention_after": [2, 5]}
     assert recipe.training.max_seconds == 5400
+    assert load_recipe("hspan-light_x2", ["data.sizes=1,0.6"]).data.sizes == (1.0, 0.6)
     assert load_recipe("hspan-light_x2", ["training.max_steps=5e4"]).training.max_steps == 50_000
 
 
@@ -91,6 +92,9 @@ def test_overrides_take_the_type_of_their_key():
         ("training.max_time=xm", "a number and s, m or h"),
         ("optimizer.betas=0.9", "must be 2 values"),
         ("optimizer.lr=0.0", "above 0"),
+        ("data.sizes=1.5", r"data\.sizes must be numbers above 0 and at most 1, got \[1\.5\]"),
+        ("data.sizes=[]", "above 0 and at most 1"),
+        ("data.sizes=1,half", r"data\.sizes must be a list, got '1,half'"),
         ("optimizer.clip=-1", "not be negative"),
         ("schedule.halve_every=10", "means nothing for cosine"),
         ("schedule.name=multistep", "halve_every must be given"),

@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -90,6 +90,7 @@ def build_cache(
     scale: int,
     kind: str = "BI",
     *,
+    sizes: Sequence[float] = (1.0,),
     cache_folder: str | Path | None = None,
     report: Callable[[int, int], None] | None = None,
 ) -> ImageCache:
@@ -103,6 +104,8 @@ def build_cache(
         folder: images in a layout that ``find_pairs`` knows.
         scale: ratio of HR to LR.
         kind: degradation, "BI" or "BD".
+        sizes: sizes that every image is kept in, relative to its own, at most 1; images below 1
+            are named after theirs, such as ``zebra@0.6``.
         cache_folder: parent of all caches; None is ``default_cache_folder()``.
         report: called with the number of images done and in all, while building.
 
@@ -110,12 +113,12 @@ def build_cache(
         InputError: the folder has no usable image, or the cache can't be written.
         UsageError: unknown kind.
     """
-    pairs = find_pairs(folder, scale, kind)
+    versions = [_Version(pair, size) for pair in find_pairs(folder, scale, kind) for size in sizes]
     parent = Path(cache_folder) if cache_folder else default_cache_folder()
-    target = parent / f"{Path(folder).resolve().name}-x{scale}-{kind}-{_key(pairs, scale, kind)}"
+    target = parent / f"{Path(folder).resolve().name}-x{scale}-{kind}-{_key(versions, scale, kind)}"
     if not (target / "index.json").exists():
         try:
-            _build(pairs, scale, kind, target, report)
+            _build(versions, scale, kind, target, report)
         except OSError as error:
             raise InputError(
                 f"can't write the image cache {target}: {error.strerror or error}; "
@@ -128,19 +131,31 @@ def build_cache(
     return cache
 
 
-def _key(pairs: list[ImagePair], scale: int, kind: str) -> str:
+@dataclass(frozen=True)
+class _Version:
+    """An image in one of its sizes."""
+
+    pair: ImagePair
+    size: float
+
+    @property
+    def name(self) -> str:
+        return self.pair.name if self.size == 1 else f"{self.pair.name}@{self.size:g}"
+
+
+def _key(versions: list[_Version], scale: int, kind: str) -> str:
     """Hash of whatever decides the pixels of a cache."""
-    files: list[tuple[str, int, int] | None] = []
-    for pair in pairs:
-        for path in (pair.hr, pair.lr):
+    files: list[tuple[str, int, int, float] | None] = []
+    for version in versions:
+        for path in (version.pair.hr, version.pair.lr):
             status = path.stat() if path else None
-            files.append(status and (str(path), status.st_size, status.st_mtime_ns))
+            files.append(status and (str(path), status.st_size, status.st_mtime_ns, version.size))
     parts = json.dumps([_FORMAT, __version__, scale, kind, files])
     return hashlib.sha256(parts.encode()).hexdigest()[:16]
 
 
 def _build(
-    pairs: list[ImagePair],
+    versions: list[_Version],
     scale: int,
     kind: str,
     target: Path,
@@ -153,7 +168,7 @@ def _build(
             (unfinished / "hr.u8").open("wb") as hr_file,
             (unfinished / "lr.u8").open("wb") as lr_file,
         ):
-            index = _write(pairs, scale, kind, hr_file, lr_file, report)
+            index = _write(versions, scale, kind, hr_file, lr_file, report)
         (unfinished / "index.json").write_text(json.dumps(index), encoding="utf-8")
         try:
             unfinished.replace(target)
@@ -165,7 +180,7 @@ def _build(
 
 
 def _write(
-    pairs: list[ImagePair],
+    versions: list[_Version],
     scale: int,
     kind: str,
     hr_file: IO[bytes],
@@ -175,19 +190,19 @@ def _write(
     images: list[CachedImage] = []
     skipped: dict[str, str] = {}
     digest = hashlib.sha256()
-    for done, (pair, result) in enumerate(_load_all(pairs, scale, kind), start=1):
+    for done, (version, result) in enumerate(_load_all(versions, scale, kind), start=1):
         if isinstance(result, str):
-            skipped[pair.hr.name] = result
+            skipped[version.pair.hr.name] = result
         else:
             hr, lr = result
             height, width = lr.shape[:2]
-            images.append(CachedImage(pair.name, hr_file.tell(), lr_file.tell(), height, width))
+            images.append(CachedImage(version.name, hr_file.tell(), lr_file.tell(), height, width))
             for array, file in ((hr, hr_file), (lr, lr_file)):
                 data = array.tobytes()
                 digest.update(data)
                 file.write(data)
         if report:
-            report(done, len(pairs))
+            report(done, len(versions))
     return {
         "scale": scale,
         "kind": kind,
@@ -198,23 +213,23 @@ def _write(
 
 
 def _load_all(
-    pairs: list[ImagePair], scale: int, kind: str
-) -> Iterator[tuple[ImagePair, tuple[np.ndarray, np.ndarray] | str]]:
-    """Load in parallel, yield in order; a reason stands in for a pair that can't be used."""
+    versions: list[_Version], scale: int, kind: str
+) -> Iterator[tuple[_Version, tuple[np.ndarray, np.ndarray] | str]]:
+    """Load in parallel, yield in order; a reason stands in for a file that can't be used."""
 
-    def load(pair: ImagePair) -> tuple[np.ndarray, np.ndarray] | str:
+    def load(version: _Version) -> tuple[np.ndarray, np.ndarray] | str:
         try:
-            return load_pair(pair, scale, kind)
+            return load_pair(version.pair, scale, kind, version.size)
         except InputError as error:
             return str(error)
 
     workers = os.cpu_count() or 1
     ahead = 4 * workers  # images in memory at a time
     with ThreadPoolExecutor(workers) as pool:
-        waiting = [(pair, pool.submit(load, pair)) for pair in pairs[:ahead]]
-        for following in [*pairs[ahead:], *[None] * len(waiting)]:
-            pair, future = waiting.pop(0)
-            yield pair, future.result()
+        waiting = [(version, pool.submit(load, version)) for version in versions[:ahead]]
+        for following in [*versions[ahead:], *[None] * len(waiting)]:
+            version, future = waiting.pop(0)
+            yield version, future.result()
             if following:
                 waiting.append((following, pool.submit(load, following)))
 

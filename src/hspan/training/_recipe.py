@@ -51,6 +51,8 @@ class DataSection:
         batch_size: patches per step, over all devices.
         patch: side of an LR patch, in pixels.
         candidates: windows drawn for each patch, of which the most detailed one is taken.
+        sizes: sizes that every training image is used in, relative to its own: 1, or less for
+            bicubic reductions of it, which show more detail per pixel.
         cache: folder of decoded images; empty for the user's cache folder.
     """
 
@@ -60,6 +62,7 @@ class DataSection:
     batch_size: int = 16  # Section IV-A
     patch: int = 48  # Section IV-A
     candidates: int = 1
+    sizes: tuple[float, ...] = (1.0,)
     cache: str = ""
 
     def __post_init__(self) -> None:
@@ -68,6 +71,10 @@ class DataSection:
             raise UsageError(f"data.kind must be BI or BD, got {self.kind!r}")
         positive(self, "data", "batch_size", "patch", "candidates")
         at_most(self, "data", batch_size=2**20, patch=2**14, candidates=2**6)
+        if not self.sizes or not all(0 < size <= 1 for size in self.sizes):
+            raise UsageError(
+                f"data.sizes must be numbers above 0 and at most 1, got {list(self.sizes)}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

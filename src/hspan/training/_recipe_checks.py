@@ -19,6 +19,10 @@ def check(value: Any, hint: Any, where: str) -> Any:
         return None if value is None else check(value, wanted, where)
     if get_origin(hint) is tuple:
         parts = get_args(hint)
+        if isinstance(value, list) and parts[-1] is Ellipsis:
+            return tuple(check(v, parts[0], where) for v in cast(list[Any], value))
+        if parts[-1] is Ellipsis:
+            raise UsageError(f"{where} must be a list, got {value!r}")
         if isinstance(value, list) and len(cast(list[Any], value)) == len(parts):
             each = zip(cast(list[Any], value), parts, strict=True)
             return tuple(check(v, part, where) for v, part in each)

@@ -134,6 +134,7 @@ def train(
         recipe.data.train,
         recipe.model.scale,
         recipe.data.kind,
+        sizes=recipe.data.sizes,
         cache_folder=recipe.data.cache or None,
         report=observer.caching,
     )
