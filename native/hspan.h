@@ -8,7 +8,7 @@ extern "C" {
 #define HSPAN_EXPORT __attribute__((visibility("default")))
 
 // Raised with every change of what follows, so that Python never calls a library it doesn't know.
-#define HSPAN_ABI_VERSION 4
+#define HSPAN_ABI_VERSION 5
 
 HSPAN_EXPORT int hspan_abi_version(void);
 
@@ -17,6 +17,7 @@ enum {
   HSPAN_KEYS_NOT_FINITE = 1,  // nothing was computed: another way must be taken
   HSPAN_OUT_OF_MEMORY = 2,
   HSPAN_FLAT = 3,  // nothing was computed: every query attends to every key, in closed form
+  HSPAN_ELSEWHERE = 4,  // not exact enough, or not finite: hspan_forward or hspan_backward must do it
 };
 
 // A call. Real is float, or double where real_bytes is 8; matrices are contiguous, row by row.
@@ -55,6 +56,27 @@ HSPAN_EXPORT int hspan_forward(const hspan_call* call, void* out, int64_t* used)
 // hspan_forward left in limits and in the support.
 HSPAN_EXPORT int hspan_backward(const hspan_call* call, const void* grad, void* d_query,
                                 void* d_key, void* d_value);
+
+// The same for short sequences, in bf16 throughout and without truncation.
+struct hspan_short {
+  int64_t batch, queries, keys;
+  int64_t channels, value_channels;
+  int32_t threads;
+  int32_t level;  // as in hspan_call; see hspan_short_usable
+  const uint16_t* query;
+  const uint16_t* key;
+  const uint16_t* value;
+  float* limits;  // [B, N, 2]
+};
+
+// 1 if that level has such kernels.
+HSPAN_EXPORT int hspan_short_usable(int level);
+
+HSPAN_EXPORT int hspan_short_forward(const hspan_short* call, uint16_t* out);
+
+// No sum depends on the number of threads.
+HSPAN_EXPORT int hspan_short_backward(const hspan_short* call, const uint16_t* grad,
+                                      uint16_t* d_query, uint16_t* d_key, uint16_t* d_value);
 
 // A residual block, x + conv2(relu(conv1(x))), of 3x3 convolutions with zeros around the image.
 // Images are bf16, [B, H, W, C] without gaps; weights float32, [C, C, 3, 3]. Sums are in float32.

@@ -5,6 +5,7 @@
 #include "differentiate.h"
 #include "differentiate_tiles.h"
 #include "residual.h"
+#include "short.h"
 
 #define HSPAN_TEXT(x) #x
 #define HSPAN_NAME(x) HSPAN_TEXT(x)
@@ -35,7 +36,9 @@ const Kernels& table() {
 #endif
 #if defined(HSPAN_AMX)
       {pack_weights, residual_forward, residual_backward},
+      {short_forward, short_backward},
 #else
+      {},
       {},
 #endif
   };

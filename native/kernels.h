@@ -227,6 +227,35 @@ struct ResidualKernels {
                    uint16_t* d_x);
 };
 
+// One image of a call on short sequences, in bf16.
+struct ShortImage {
+  int64_t queries, keys, channels, value_channels;
+  const uint16_t *query, *key, *value;
+};
+
+// What one thread works in; N, M, C and D here are multiples of 32. From grad on, only for the
+// backward pass; value_pairs only for the forward pass.
+struct ShortScratch {
+  uint16_t *query, *key, *value;  // [N, C], [M, C], [M, D]
+  uint32_t* query_lanes;          // [N / 16, C / 2, 16] pairs of channels
+  uint32_t* value_pairs;          // [M / 2, D] pairs of keys
+  float* rows;                    // [2, M, 16] scores of two tiles of queries, then weights
+  uint16_t* group;                // [32, M] weights, or gradients of scores, of these queries
+  uint16_t* grad;                 // [N, D]
+  uint32_t* grad_lanes;           // [N / 16, D / 2, 16]
+  uint32_t *key_pairs, *query_pairs, *grad_pairs;  // [M / 2, C], [N / 2, C], [N / 2, D]
+  float* slopes;                                   // [2, M, 16] gradients of weights, then of scores
+  uint16_t *weights, *d_scores;                    // [M, N]
+};
+
+// Attention over short sequences as products of matrices; null where the processor has no tiles. Both
+// return false, and what they have written means nothing, where another way must be taken.
+struct ShortKernels {
+  bool (*forward)(const ShortImage&, const ShortScratch&, float* limits, uint16_t* out);
+  bool (*backward)(const ShortImage&, const ShortScratch&, const float* limits, const uint16_t* grad,
+                   uint16_t* d_query, uint16_t* d_key, uint16_t* d_value);
+};
+
 struct Kernels {
   const char* name;
   int channels_per_word;  // 2: bf16 pairs; 1: float32
@@ -236,6 +265,7 @@ struct Kernels {
   RealKernels<double> for_double;
   PairKernels for_pairs;
   ResidualKernels for_residual;
+  ShortKernels for_short;
 
   template <class Real>
   const RealKernels<Real>& of() const;

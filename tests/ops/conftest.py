@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from hspan.ops import _native
+from hspan.ops import _native, _short
 
 
 @pytest.fixture
@@ -13,7 +13,8 @@ def run_on(monkeypatch):
 
     def choose(name, threads):
         monkeypatch.setenv("HSPAN_ISA", name)
-        monkeypatch.setattr(_native, "_SMALL", 0)  # otherwise calls this small have one thread
+        for module in (_native, _short):
+            monkeypatch.setattr(module, "_SMALL", 0)  # otherwise calls this small have one thread
         torch.set_num_threads(threads)
         return name
 

@@ -114,7 +114,8 @@ def test_module(layout, autocast):
         grads = torch.autograd.grad(out.square().sum(), [x, *module.parameters()])
         results.append((out, *grads))
     for ours, theirs in zip(*results, strict=True):
-        assert (ours - theirs).norm() <= (1e-2 if autocast else 1e-5) * theirs.norm()
+        # Under autocast, weights and gradients of scores are rounded to bf16.
+        assert (ours - theirs).norm() <= (2e-2 if autocast else 1e-5) * theirs.norm()
 
 
 def test_calls_at_the_same_time():

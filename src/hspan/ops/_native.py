@@ -3,7 +3,8 @@
 Half-precision inputs are widened to float32 first. Values and gradients are exact to float32 (to
 float64 where an input is float64), whatever precision the kernel screens in. Only where all inputs
 are bf16, scores may be sums in float32 (weights are then good to four digits, twice what the output
-holds), and what the backward pass multiplies may be rounded to bf16, as autocast has it.
+holds), and weights, and what the backward pass multiplies, may be rounded to bf16, as autocast has
+it. Short sequences in bf16 are left to ``_short``.
 """
 
 import ctypes
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 
 from hspan.errors import BackendUnavailable
-from hspan.ops import _flat, _library, _screened
+from hspan.ops import _flat, _library, _screened, _short
 from hspan.ops._backends import support_capacity
 from hspan.ops.soft_threshold import compute_dtype
 
@@ -63,6 +64,14 @@ def _views(memory: Tensor, batch: int, queries: int, capacity: int, dtype: torch
         counts.view(torch.int32).view(batch, queries),
         indices.view(torch.int32).view(batch, capacity),
     )
+
+
+def _keep_nothing(support: Tensor, query: Tensor, key: Tensor, value: Tensor) -> None:
+    """Leave word for a backward pass of this module that supports must be found again."""
+    batch, queries, keys = *query.shape[:2], key.shape[1]
+    kept = _views(support, batch, queries, support_capacity(queries, keys), _real(query, value))
+    kept.starts.fill_(-1)
+    kept.counts.fill_(keys)
 
 
 def _compiled() -> ctypes.CDLL:
@@ -129,6 +138,12 @@ def forward(
     query: Tensor, key: Tensor, value: Tensor, topk: int | None, width: int, support: Tensor
 ) -> tuple[Tensor, Tensor]:
     """See ``_backends.Kernel``."""
+    if _TILES == 0 and _short.takes(query, key, value, topk):
+        found = _short.forward(query, key, value)
+        if found is not None:
+            if support.numel():
+                _keep_nothing(support, query, key, value)
+            return found
     dtype = _real(query, value)
     q, k, v = (t.to(dtype).contiguous() for t in (query, key, value))
     batch, queries, _ = q.shape
@@ -145,8 +160,7 @@ def forward(
     call = _call(q, k, v, limits, kept, topk, width, as_bf16, tiles)
     code = _run(_compiled().hspan_forward, call, out, used)
     if code != _DONE and kept is not None:
-        kept.starts.fill_(-1)
-        kept.counts.fill_(k.shape[1])
+        _keep_nothing(support, query, key, value)
     if code == _FLAT:
         return _flat.forward(query, key, value)
     if code == _KEYS_NOT_FINITE:
@@ -165,6 +179,11 @@ def backward(
     width: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """See ``_backends.Kernel``."""
+    halves = grad.dtype == torch.bfloat16
+    if _TILES == 0 and halves and _short.takes(query, key, value, topk):
+        gradients = _short.backward(grad, query, key, value, limits)
+        if gradients is not None:
+            return gradients
     dtype = _real(query, value)
     g, q, k, v = (t.to(dtype).contiguous() for t in (grad, query, key, value))
     batch, queries, _ = q.shape
@@ -177,7 +196,7 @@ def backward(
     if support.numel():
         kept = _views(support, batch, queries, support_capacity(queries, k.shape[1]), dtype)
     as_bf16 = _as_bf16(query, value)
-    tiles = _TILES if as_bf16 == 2 and grad.dtype == torch.bfloat16 else -1
+    tiles = _TILES if as_bf16 == 2 and halves else -1
     saved = limits.to(dtype).contiguous()
     call = _call(q, k, v, saved, kept, topk, width, as_bf16, tiles)
     if _run(_compiled().hspan_backward, call, g, *gradients) == _KEYS_NOT_FINITE:
