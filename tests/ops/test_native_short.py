@@ -28,7 +28,7 @@ HALF = 2.0**-8  # what rounding to bf16 changes at most
 Inputs = tuple[Tensor, Tensor, Tensor]
 
 
-@pytest.fixture(params=[1, 2], ids=["1 thread", "2 threads"])
+@pytest.fixture(params=[1, 2], ids=["amx-1", "amx-2"])
 def amx(request, run_on):
     return run_on("amx", request.param)
 
