@@ -173,6 +173,7 @@ def training(run: dict[str, Any], number: int) -> str:
         else f"Adam at {optimizer['lr']:g}"
     )
     start, candidates = settings["init_from"], data.get("candidates", 1)
+    smaller = [f"{size:g}" for size in data.get("sizes", [1]) if size < 1]
     before = f"averaged weights `{start}`" + (" of the run before" if number > 1 else "")
     text = template("training_run.md").substitute(
         start=f"from the {before}" if start else "from random weights",
@@ -180,6 +181,7 @@ def training(run: dict[str, Any], number: int) -> str:
         batch=data["batch_size"],
         side=data["patch"],
         candidates=f", each the most detailed of {candidates}" if candidates > 1 else "",
+        sizes=f" from images in their size and at {' and '.join(smaller)} of it" if smaller else "",
         loss={"l1": "L1", "mse": "MSE"}[settings.get("loss", "l1")],
         rates=rates,
         warmup=schedule["warmup"],
@@ -206,7 +208,8 @@ def command(recipe: dict[str, Any]) -> str:
         for key, value in settings.items():
             its_own = key not in ("train", "validation", "cache")
             if its_own and value is not None and value != packaged[table].get(key):
-                words.append(f"{table}.{key}={value}")
+                plain = ",".join(f"{v:g}" for v in value) if isinstance(value, list) else value
+                words.append(f"{table}.{key}={plain}")
     return " ".join(words)
 
 

@@ -57,7 +57,7 @@ HSPAN_EXPORT int hspan_forward(const hspan_call* call, void* out, int64_t* used)
 HSPAN_EXPORT int hspan_backward(const hspan_call* call, const void* grad, void* d_query,
                                 void* d_key, void* d_value);
 
-// The same for short sequences, in bf16 throughout and without truncation.
+// Attention over short sequences, in bf16 throughout and without truncation.
 struct hspan_short {
   int64_t batch, queries, keys;
   int64_t channels, value_channels;

@@ -132,9 +132,9 @@ inline void put_product(Left left, Right right, int64_t steps, int64_t rows, int
     }
 }
 
-// Weights of a tile of queries, from scores of count keys, in place; their limits. Returns false
-// where float32 isn't exact enough. scales: how large scores can be, query by query.
-inline bool weigh_all(float* rows, int64_t count, const float* scales, Lanes& top, Lanes& kappa) {
+// Limits of a tile of queries from the scores of count keys, which become relative to the largest.
+// Returns false where float32 isn't exact enough. scales: how large scores can be, query by query.
+inline bool find_limits(float* rows, int64_t count, const float* scales, Lanes& top, Lanes& kappa) {
   top = largest(rows, count);
   for (int64_t r = 0; r < count; r++) store(rows + r * kLanes, load(rows + r * kLanes) - top);
   float members[kLanes];
@@ -145,8 +145,7 @@ inline bool weigh_all(float* rows, int64_t count, const float* scales, Lanes& to
   return rounding < kNegligibleInHalves;
 }
 
-// What a tile of queries, which are so many, weighs keys with: max(score - top - kappa, 0), in place
-// where the scores less top are.
+// Scores relative to the largest become weights, zeros for lanes that aren't among the queries.
 inline void apply_limits(float* rows, int64_t count, Lanes kappa, unsigned queries) {
   const Lanes zero = broadcast(0.f);
   for (int64_t r = 0; r < count; r++) {
@@ -209,7 +208,7 @@ inline bool short_forward(const ShortImage& image, const ShortScratch& scratch, 
         scales[l] = longest * length_of(scratch.query + (first + l) * channels, channels);
       float* rows = scratch.rows + t * keys * kLanes;
       Lanes top, kappa;
-      if (!weigh_all(rows, image.keys, scales, top, kappa)) return false;
+      if (!find_limits(rows, image.keys, scales, top, kappa)) return false;
       apply_limits(rows, image.keys, kappa, 0xffffu);
       turn_weights(rows, image.keys, scratch.group + t * kLanes * keys);
       store(tops, top);
