@@ -165,7 +165,11 @@ def test_small_images_are_named(tiny, tmp_path):
     assert not [note for note in watcher.notes if "left out" in note]
     with pytest.raises(InputError, match="smaller than a 34×34 patch"):
         train(tiny("data.patch=17"), tmp_path / "b", observer=watcher)
-    assert "left out 2: smaller than a 34×34 patch" in watcher.notes
+    assert "left out 0, 1, 2: smaller than a 34×34 patch" in watcher.notes
+    with pytest.raises(InputError, match="smaller than a 34×34 patch"):
+        train(tiny("data.patch=17", "data.sizes=1,0.9,0.8"), tmp_path / "c", observer=watcher)
+    left = "left out 0, 0@0.9, 0@0.8, 1, 1@0.9 and 4 more: smaller than a 34×34 patch"
+    assert left in watcher.notes
 
 
 def test_time_limit_ends_a_run_properly(tiny, tmp_path):

@@ -57,9 +57,7 @@ def backward(
     """The gradients, as of ``_backends.Kernel``; None where another way must be taken."""
     inputs = [t.contiguous() for t in (query, key, value)]
     gradients = tuple(torch.empty_like(t) for t in inputs)
-    done = _run(
-        "hspan_short_backward", inputs, limits.contiguous(), grad.contiguous(), *gradients
-    )
+    done = _run("hspan_short_backward", inputs, limits.contiguous(), grad.contiguous(), *gradients)
     return (gradients[0], gradients[1], gradients[2]) if done else None
 
 

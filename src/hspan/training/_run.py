@@ -30,6 +30,8 @@ from hspan.training._recipe import Recipe
 from hspan.training._resume import check_resumable, find_checkpoint
 from hspan.training._validation import ValidationSet
 
+_NAMED = 5  # small images; the rest are counted
+
 _LIGHTNING_PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed"}
 
 
@@ -187,9 +189,11 @@ def _created(recipe: Recipe) -> nn.Module:
 
 def _note_images(cache: ImageCache, patch: int, observer: Observer) -> None:
     observer.note(f"{len(cache.images)} training images, cached in {cache.folder}")
-    side = patch * cache.scale
-    for name in cache.smaller_than(patch):
-        observer.note(f"left out {name}: smaller than a {side}×{side} patch")
+    side, small = patch * cache.scale, cache.smaller_than(patch)
+    if small:
+        rest = f" and {len(small) - _NAMED} more" if len(small) > _NAMED else ""
+        names = ", ".join(small[:_NAMED])
+        observer.note(f"left out {names}{rest}: smaller than a {side}×{side} patch")
     for name, reason in cache.skipped.items():
         observer.note(f"left out {name}: {reason}")
 
