@@ -14,7 +14,6 @@ however busy the machine is.
 
 import argparse
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -26,13 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from hspan.evaluation.bench_attention._machine import (
-    describe_commit,
-    describe_kernel,
-    describe_machine,
-    describe_versions,
-    now,
-)
+from hspan.evaluation.bench_attention._machine import describe_run
 from hspan.export import export_model, onnx_runner
 from hspan.imaging import crop_to_multiple, degrade, images_in, read_image, to_uint8
 from hspan.metrics import psnr
@@ -163,12 +156,7 @@ def main() -> None:
         report_memory(arguments.folder, arguments.memory_of, arguments.threads)
         return
     result: dict[str, Any] = {
-        **describe_machine(),
-        **describe_kernel(),
-        **describe_versions(),
-        "commit": describe_commit(),
-        "time": now(),
-        "load": os.getloadavg()[0],
+        **describe_run(),
         "model": f"hspan-light ×{SCALE}",
         "forms": {},
     }

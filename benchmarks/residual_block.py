@@ -9,7 +9,6 @@ medians of the ratios of the same turn. A batch of training patches, and an imag
 
 import argparse
 import json
-import os
 import statistics
 import time
 from collections.abc import Callable
@@ -20,13 +19,7 @@ import torch
 from torch import Tensor
 
 from hspan._allocator import keep_memory
-from hspan.evaluation.bench_attention._machine import (
-    describe_commit,
-    describe_kernel,
-    describe_machine,
-    describe_versions,
-    now,
-)
+from hspan.evaluation.bench_attention._machine import describe_run
 from hspan.ops import residual
 
 SHAPES = {"patches": (16, 48, 48), "image": (1, 480, 640)}
@@ -82,12 +75,7 @@ def main() -> None:
     keep_memory()
     torch.set_num_threads(arguments.threads)
     result: dict[str, Any] = {
-        **describe_machine(),
-        **describe_kernel(),
-        **describe_versions(),
-        "commit": describe_commit(),
-        "time": now(),
-        "load": os.getloadavg()[0],
+        **describe_run(),
         "turns": arguments.turns,
         "results": [],
     }

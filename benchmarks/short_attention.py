@@ -11,7 +11,6 @@ same turn.
 
 import argparse
 import json
-import os
 import statistics
 import time
 from pathlib import Path
@@ -22,13 +21,7 @@ from torch import Tensor
 
 from hspan import soft_threshold
 from hspan._allocator import keep_memory
-from hspan.evaluation.bench_attention._machine import (
-    describe_commit,
-    describe_kernel,
-    describe_machine,
-    describe_versions,
-    now,
-)
+from hspan.evaluation.bench_attention._machine import describe_run
 from hspan.ops import _library, _short
 
 # Batch, tokens, C and D: patches of 48×48 and larger, as 4×4 positions of hspan-light's features
@@ -97,12 +90,7 @@ def main() -> None:
     keep_memory()
     torch.set_num_threads(arguments.threads)
     result: dict[str, Any] = {
-        **describe_machine(),
-        **describe_kernel(),
-        **describe_versions(),
-        "commit": describe_commit(),
-        "time": now(),
-        "load": os.getloadavg()[0],
+        **describe_run(),
         "turns": arguments.turns,
         "results": [],
     }

@@ -13,7 +13,6 @@ thread, processor time doesn't depend on how busy the machine is.
 
 import argparse
 import json
-import os
 import statistics
 import time
 from pathlib import Path
@@ -24,13 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hspan.evaluation.bench_attention._machine import (
-    describe_commit,
-    describe_kernel,
-    describe_machine,
-    describe_versions,
-    now,
-)
+from hspan.evaluation.bench_attention._machine import describe_run
 from hspan.imaging import degrade, read_image
 from hspan.models import HSPANLight, HSPANLightConfig
 from hspan.modules import HSPA
@@ -152,12 +145,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     result: dict[str, Any] = {
-        **describe_machine(),
-        **describe_kernel(),
-        **describe_versions(),
-        "commit": describe_commit(),
-        "time": now(),
-        "load": os.getloadavg()[0],
+        **describe_run(),
         "batch": arguments.batch,
         "warm_up": arguments.warm_up,
         "turns": arguments.turns,

@@ -16,7 +16,6 @@ processor time, which with ``--threads 1`` is what the work costs however busy t
 
 import argparse
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -29,13 +28,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from hspan.evaluation.bench_attention._machine import (
-    describe_commit,
-    describe_kernel,
-    describe_machine,
-    describe_versions,
-    now,
-)
+from hspan.evaluation.bench_attention._machine import describe_run
 from hspan.imaging import degrade, read_image
 from hspan.inference import Planes, Upscaler
 from hspan.metrics import psnr
@@ -159,12 +152,7 @@ def line(way: Way, row: dict[str, Any]) -> str:
 
 def circumstances() -> dict[str, Any]:
     return {
-        **describe_machine(),
-        **describe_kernel(),
-        **describe_versions(),
-        "commit": describe_commit(),
-        "time": now(),
-        "load": os.getloadavg()[0],
+        **describe_run(),
     }
 
 

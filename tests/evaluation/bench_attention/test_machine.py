@@ -9,6 +9,7 @@ from hspan.evaluation.bench_attention._machine import (
     describe_commit,
     describe_kernel,
     describe_machine,
+    describe_run,
     describe_versions,
     now,
 )
@@ -64,3 +65,12 @@ def test_the_commit_of_a_checkout(tmp_path):
     assert describe_commit(file) == git("rev-parse", "HEAD")
     file.write_text("2")
     assert describe_commit(file) == git("rev-parse", "HEAD") + "+"
+
+
+def test_the_head_of_a_result_file():
+    head = describe_run()
+    assert head["torch"] == torch.__version__
+    assert head["processor"] == describe_machine()["processor"]
+    assert head["commit"] == describe_commit()
+    assert head["load"] >= 0
+    assert datetime.fromisoformat(head["time"]).tzinfo is not None

@@ -106,3 +106,15 @@ def _git(folder: Path, *words: str) -> str:
 def now() -> str:
     """Date and time in UTC, to the second."""
     return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+
+
+def describe_run() -> dict[str, Any]:
+    """All of that, and how busy the machine was: the head of a result file."""
+    return {
+        **describe_machine(),
+        **describe_kernel(),
+        **describe_versions(),
+        "commit": describe_commit(),
+        "time": now(),
+        "load": os.getloadavg()[0],
+    }
