@@ -147,7 +147,20 @@ def card(weight: ShippedWeight, measured: dict[str, Any]) -> str:
         training="\n\n".join(runs),
         images=f"{made['images']:,}",
         data_hash=made["data_sha256"][:12],
-        date=made["date"],
+        circumstances=textwrap.fill(circumstances(made["date"], measured), 120),
+    )
+
+
+def circumstances(date: str, measured: dict[str, Any]) -> str:
+    """When a file was made, and whether scores had a say in which weights it holds."""
+    sentence = f"The cores were shared with other programs; finished on {date}. "
+    if "mean_of" in measured:
+        return sentence + (
+            f"The file holds the mean of the weights that the last {measured['mean_of']} runs "
+            "left. Set14 had a say in that: there, the mean is better than any of them."
+        )
+    return sentence + (
+        "Set5 was looked at now and then but decided nothing: the last weights are shipped."
     )
 
 

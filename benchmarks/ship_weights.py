@@ -7,6 +7,7 @@ in their metadata. The evaluations, without and with the self-ensemble, and the 
 benchmarks/results/NAME.json, its log to NAME.log1.csv beside it. Where earlier runs of the same
 scale led to it, they come first: each is given by its file of weights, with its log beside that;
 or, if the run began with the weights that are in the package, by --continues.
+--mean-with averages the weights with those of earlier runs; the card then says so.
 benchmarks/results_page.py turns these files into the model card and docs/results.md.
 """
 
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from hspan import load_model, save_model
 from hspan.evaluation import Evaluation, evaluate
@@ -39,6 +41,9 @@ def main() -> None:
         "--continues", action="store_true", help="the runs of the file that is replaced come first"
     )
     parser.add_argument(
+        "--mean-with", nargs="*", default=[], type=Path, help="earlier weights to average with"
+    )
+    parser.add_argument(
         "--remark",
         nargs=2,
         action="append",
@@ -54,7 +59,7 @@ def main() -> None:
     target = PRETRAINED / args.weights.name
     RESULTS.mkdir(parents=True, exist_ok=True)
 
-    model = load_model(args.weights)
+    model = mean_of([args.weights, *args.mean_with])
     save_model(model, target, name=name, metadata=provenance, dtype=torch.float16)
     stored = load_model(target)
     scale = config_dict(stored)["scale"]
@@ -71,7 +76,9 @@ def main() -> None:
     runs.append(provenance)
     for number, text in args.remark:
         runs[int(number) - 1]["remark"] = text
-    record = {"runs": runs, "evaluation": portable(result)}
+    record: dict[str, Any] = {"runs": runs, "evaluation": portable(result)}
+    if args.mean_with:
+        record["mean_of"] = 1 + len(args.mean_with)
     for number, file in enumerate((*args.after, args.weights), logged + 1):
         shutil.copyfile(file.with_name("log.csv"), RESULTS / f"{target.stem}.log{number}.csv")
     if args.ensemble:
@@ -80,6 +87,15 @@ def main() -> None:
         )
     (RESULTS / f"{target.stem}.json").write_text(json.dumps(record, indent=1) + "\n")
     print(json.dumps(scores, indent=1))
+
+
+def mean_of(files: list[Path]) -> nn.Module:
+    """The network whose weights are the mean of several files', which runs of one line left."""
+    models = [load_model(file) for file in files]
+    states = [model.state_dict() for model in models]
+    means = {key: torch.stack([state[key] for state in states]).mean(0) for key in states[0]}
+    models[0].load_state_dict(means)
+    return models[0]
 
 
 def portable(result: Evaluation) -> dict[str, Any]:
