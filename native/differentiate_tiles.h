@@ -62,7 +62,7 @@ inline int64_t rows_from_support(const Image<float>& image, const Support<float>
 inline int64_t rows_from_scores(const Image<float>& image, const PackedKeys& keys,
                                 const float* limits, int64_t tile, Scratch& lanes,
                                 PairScratch& scratch) {
-  Lanes top[kTilesTogether], kappa[kTilesTogether];
+  Lanes top[kTilesTogether], kappa[kTilesTogether], level[kTilesTogether];
   for (int t = 0; t < kTilesTogether; t++) {
     float tops[kLanes], kappas[kLanes];
     for (int l = 0; l < kLanes; l++) {
@@ -72,6 +72,7 @@ inline int64_t rows_from_scores(const Image<float>& image, const PackedKeys& key
     }
     top[t] = load(tops);
     kappa[t] = load(kappas);
+    level[t] = top[t] + kappa[t] - slack(top[t] + kappa[t], top[t]);
     pack_queries(image, keys, smaller(tile + t, blocks_of(image.queries) - 1), t, lanes);
   }
   int64_t count = 0;
@@ -83,18 +84,25 @@ inline int64_t rows_from_scores(const Image<float>& image, const PackedKeys& key
     for (int t = 0; t < kTilesTogether; t++)
       score_blocks(keys, lanes.lanes + t * keys.words_per_key * kLanes, blocks, number, scores[t]);
     const int64_t places = smaller<int64_t>(number * kLanes, image.keys - b * kLanes);
-    for (int64_t k = 0; k < places; k++) {
-      unsigned members = 0;
-      for (int t = 0; t < kTilesTogether; t++) {
-        const Lanes excess = load(scores[t] + k * kLanes) - top[t] - kappa[t];
-        const unsigned positive = exceeding(excess, broadcast(0.f));
-        members |= positive;
-        store_halves(scratch.weights + (count * kTilesTogether + t) * kLanes,
-                     keep_lanes(positive, excess));
+    for (int64_t first = 0; first < places; first += kLanes) {
+      // Few keys matter to some query: a comparison of all of them finds which.
+      unsigned passing = 0;
+      for (int t = 0; t < kTilesTogether; t++)
+        passing |= rows_exceeding(scores[t] + first * kLanes, level[t]);
+      if (places - first < kLanes) passing &= (1u << (places - first)) - 1;
+      for (; passing; passing &= passing - 1) {
+        const int64_t k = first + __builtin_ctz(passing), place = b * kLanes + k;
+        unsigned members = 0;
+        for (int t = 0; t < kTilesTogether; t++) {
+          const Lanes excess = load(scores[t] + k * kLanes) - top[t] - kappa[t];
+          const unsigned positive = exceeding(excess, broadcast(0.f));
+          members |= positive;
+          store_halves(scratch.weights + (count * kTilesTogether + t) * kLanes,
+                       keep_lanes(positive, excess));
+        }
+        scratch.rows[count] = image.key_order ? image.key_order[place] : static_cast<int32_t>(place);
+        count += members != 0;
       }
-      const int64_t place = b * kLanes + k;
-      scratch.rows[count] = image.key_order ? image.key_order[place] : static_cast<int32_t>(place);
-      count += members != 0;
     }
   }
   for (int i = 0; i < kTilesTogether * kLanes; i++)  // what was written after the last row

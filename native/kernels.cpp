@@ -21,7 +21,7 @@ const Kernels& table() {
       kWordMultiple,
       kTilesPerGroup,
       {sum_columns<float>, pack_keys<float>,
-#if defined(HSPAN_AMX)
+#if defined(HSPAN_PAIRS)
        pack_values,
 #else
        nullptr,
