@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from hspan.ops import _native, _short
+from hspan.ops import _calls
 
 
 @pytest.fixture
@@ -13,8 +13,7 @@ def run_on(monkeypatch):
 
     def choose(name, threads):
         monkeypatch.setenv("HSPAN_ISA", name)
-        for module in (_native, _short):
-            monkeypatch.setattr(module, "_SMALL", 0)  # otherwise calls this small have one thread
+        monkeypatch.setattr(_calls, "SMALL", 0)  # otherwise calls this small have one thread
         torch.set_num_threads(threads)
         return name
 

@@ -16,13 +16,10 @@ from torch import Tensor
 from hspan.errors import BackendUnavailable
 from hspan.ops import _flat, _library, _screened, _short
 from hspan.ops._backends import support_capacity
+from hspan.ops._calls import Code, checked, threads_for
 from hspan.ops.soft_threshold import compute_dtype
 
-_SMALL = 2**20  # products below which starting a second thread costs more than it saves
-
 _TILES = 0  # a bf16 call's backward takes tiles where that is faster; 1: always; -1: never
-
-_DONE, _KEYS_NOT_FINITE, _FLAT = 0, 1, 3
 
 
 class _Call(ctypes.Structure):
@@ -103,7 +100,6 @@ def _call(
     tiles: int = -1,
 ) -> _Call:
     batch, queries, channels = query.shape
-    small = batch * queries * key.shape[1] * (channels + value.shape[2]) < _SMALL
     return _Call(
         batch=batch,
         queries=queries,
@@ -113,7 +109,7 @@ def _call(
         topk=topk or 0,
         width=width,
         real_bytes=query.dtype.itemsize,
-        threads=1 if small else torch.get_num_threads(),
+        threads=threads_for(query, key, value),
         level=_library.chosen_level(),
         as_bf16=as_bf16,
         tiles=tiles,
@@ -126,12 +122,11 @@ def _call(
     )
 
 
-def _run(function: Any, call: _Call, *tensors: Tensor) -> int:
-    """Call the library; what isn't _DONE it leaves to others."""
+def _run(function: Any, call: _Call, *tensors: Tensor) -> Code:
+    """Call the library; what isn't DONE it leaves to others."""
     code = int(function(ctypes.byref(call), *(ctypes.c_void_p(t.data_ptr()) for t in tensors)))
-    if code not in (_DONE, _KEYS_NOT_FINITE, _FLAT):
-        raise MemoryError("not enough memory for the attention: use a smaller image or tiles")
-    return code
+    expected = Code.DONE, Code.KEYS_NOT_FINITE, Code.FLAT
+    return checked(code, *expected, smaller="a smaller image or tiles")
 
 
 def forward(
@@ -159,11 +154,11 @@ def forward(
     tiles = _TILES if as_bf16 == 2 else -1
     call = _call(q, k, v, limits, kept, topk, width, as_bf16, tiles)
     code = _run(_compiled().hspan_forward, call, out, used)
-    if code != _DONE and kept is not None:
+    if code != Code.DONE and kept is not None:
         _keep_nothing(support, query, key, value)
-    if code == _FLAT:
+    if code == Code.FLAT:
         return _flat.forward(query, key, value)
-    if code == _KEYS_NOT_FINITE:
+    if code == Code.KEYS_NOT_FINITE:
         return _screened.forward(query, key, value, topk, width, support)
     return out.to(value.dtype), limits.to(compute_dtype(query.dtype))
 
@@ -199,7 +194,7 @@ def backward(
     tiles = _TILES if as_bf16 == 2 and halves else -1
     saved = limits.to(dtype).contiguous()
     call = _call(q, k, v, saved, kept, topk, width, as_bf16, tiles)
-    if _run(_compiled().hspan_backward, call, g, *gradients) == _KEYS_NOT_FINITE:
+    if _run(_compiled().hspan_backward, call, g, *gradients) == Code.KEYS_NOT_FINITE:
         return _screened.backward(grad, query, key, value, limits, support, topk, width)
     d_query, d_key, d_value = gradients
     return d_query.to(query.dtype), d_key.to(key.dtype), d_value.to(value.dtype)
@@ -218,12 +213,12 @@ def support(query: Tensor, key: Tensor, topk: int | None) -> tuple[Tensor, Tenso
         size = batch * (queries * 12 + capacity * (4 + dtype.itemsize))
         kept = _views(torch.empty(size, dtype=torch.uint8), batch, queries, capacity, dtype)
         call = _call(q, k, nothing, limits, kept, topk, 0, query.dtype == torch.bfloat16)
-        code = _DONE
+        code = Code.DONE
         if batch and queries:
             code = _run(_compiled().hspan_forward, call, nothing, used)
-        if code == _FLAT:
+        if code == Code.FLAT:
             return _flat.support(query, key)
-        if code == _KEYS_NOT_FINITE:
+        if code == Code.KEYS_NOT_FINITE:
             return _screened.support(query, key, topk)
         if batch == 0 or int(used.max()) <= capacity:
             break

@@ -10,12 +10,9 @@ import torch
 from torch import Tensor
 
 from hspan.ops import _library
+from hspan.ops._calls import Code, checked, threads_for
 
 MOST = 1024  # queries or keys: beyond, narrow queries are screened faster (measured on AMX)
-
-_SMALL = 2**20  # products below which starting a second thread costs more than it saves
-
-_DONE, _ELSEWHERE = 0, 4
 
 
 class _Call(ctypes.Structure):
@@ -64,19 +61,16 @@ def backward(
 def _run(name: str, inputs: list[Tensor], limits: Tensor, *tensors: Tensor) -> bool:
     query, key, value = inputs
     batch, queries, channels = query.shape
-    small = batch * queries * key.shape[1] * (channels + value.shape[2]) < _SMALL
     call = _Call(
         batch,
         queries,
         key.shape[1],
         channels,
         value.shape[2],
-        1 if small else torch.get_num_threads(),
+        threads_for(query, key, value),
         _library.chosen_level(),
         *(t.data_ptr() for t in (*inputs, limits)),
     )
     pointers = (ctypes.c_void_p(t.data_ptr()) for t in tensors)
     code = getattr(_library.library(), name)(ctypes.byref(call), *pointers)
-    if code not in (_DONE, _ELSEWHERE):
-        raise MemoryError("not enough memory for the attention: use smaller patches")
-    return code == _DONE
+    return checked(code, Code.DONE, Code.ELSEWHERE, smaller="smaller patches") == Code.DONE
