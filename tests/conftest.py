@@ -1,4 +1,4 @@
-"""Shared fixtures: where the benchmark images are, if they are here at all."""
+"""What all tests share: threads, and where the benchmark images are, if they are here at all."""
 
 import os
 from pathlib import Path
@@ -6,6 +6,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+
+# Processes that test side by side share the cores; so do the programs that they start.
+if workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0")):
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
 
 
 @pytest.fixture(scope="session")
