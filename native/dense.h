@@ -44,6 +44,7 @@ inline bool attend_dense(const Image<float>& image, const PackedKeys& keys, floa
   float* few = scratch.collected;
   int64_t count = copy_rows(rows, image.keys, low, top, few, scratch.collected_rows);
   if (count < 0) return false;
+  // The first bound is a guess: one step more drops most of what it let pass.
   const Lanes zero = broadcast(0.f);
   Lanes kappa = newton_step(few, count, max(low - top, broadcast(-1.f)));
   count = copy_rows(few, count, kappa - slack(kappa, zero), zero, few, count + kLanes);
