@@ -62,6 +62,7 @@ def count(query: Tensor, key: Tensor) -> dict[str, float]:
 
     whole_query, whole_key = to_int8(query), to_int8(key)
     query_error, key_error = (query - whole_query).norm(dim=1), (key - whole_key).norm(dim=1)
+    query_norm, whole_norm = query.norm(dim=1), whole_key.norm(dim=1)
 
     drawn = torch.randperm(len(query) // LANES, generator=torch.Generator().manual_seed(0))
     left = {"maximum": 0.0, "prefix": 0.0, "ball": 0.0, "int8": 0.0, "support": 0.0}
@@ -71,9 +72,8 @@ def count(query: Tensor, key: Tensor) -> dict[str, float]:
         weights = soft_threshold(scores)
         kappa = scores.amax(1, keepdim=True) - weights.amax(1, keepdim=True)
         prefix = query[own] @ basis @ (key @ basis).T + query_rest[own, None] * key_rest
-        ball = query[own] @ centroids.T + query[own].norm(dim=1, keepdim=True) * radii
-        error = query_error[own, None] * whole_key.norm(dim=1)
-        error += query[own].norm(dim=1, keepdim=True) * key_error
+        ball = query[own] @ centroids.T + query_norm[own, None] * radii
+        error = query_error[own, None] * whole_norm + query_norm[own, None] * key_error
         int8 = whole_query[own] @ whole_key.T + error
         for name, bound in (
             ("maximum", scores.view(LANES, -1, LANES).amax(2)),

@@ -59,23 +59,30 @@ class Step:
         self._adam.step()
         return time.perf_counter() - start, time.process_time() - busy
 
-    def kept(self, lr: Tensor) -> list[float]:
-        """T of each attention block: keys that a query keeps, on average."""
-        found: list[float] = []
+    def tokens(self, lr: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """Query, key and value of each attention block."""
+        found: list[tuple[Tensor, Tensor, Tensor]] = []
 
-        def count(block: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        def take(block: nn.Module, inputs: tuple[Tensor, ...]) -> None:
             assert isinstance(block, HSPA)
-            query, key, _ = block.tokens(inputs[0])
-            indices = attention_support(query.float(), key.float())[1]
-            found.append(len(indices) / query.shape[:2].numel())
+            found.append(block.tokens(inputs[0]))
 
         blocks = [m for m in self.network.modules() if isinstance(m, HSPA)]
-        handles = [block.register_forward_pre_hook(count) for block in blocks]
+        handles = [block.register_forward_pre_hook(take) for block in blocks]
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
             self.network(lr)
         for handle in handles:
             handle.remove()
         return found
+
+    def kept(self, lr: Tensor) -> list[float]:
+        """T of each attention block: keys that a query keeps, on average."""
+        return [kept_keys(query, key) for query, key, _ in self.tokens(lr)]
+
+
+def kept_keys(query: Tensor, key: Tensor) -> float:
+    indices = attention_support(query.float(), key.float())[1]
+    return len(indices) / query.shape[:2].numel()
 
 
 class Patches:

@@ -18,32 +18,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from training_attention import DESIGNS, PATCH, Patches, Step
+from torch import Tensor
+from training_attention import DESIGNS, PATCH, Patches, Step, kept_keys
 
 from hspan import hspa_attention, softmax_attention
 from hspan._allocator import keep_memory
 from hspan.evaluation.bench_attention._machine import describe_run
-from hspan.modules import HSPA
 from hspan.ops import _library
 
 STEPS = (5, 20, 60)  # after which features are taken
-
-
-def features_of(step: Step, lr: Tensor) -> tuple[Tensor, ...]:
-    """Query, key and value of the network's attention block, in bf16."""
-    found: list[tuple[Tensor, ...]] = []
-
-    def take(block: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        assert isinstance(block, HSPA)
-        found.append(tuple(t.bfloat16() for t in block.tokens(inputs[0])))
-
-    blocks = [m for m in step.network.modules() if isinstance(m, HSPA)]
-    handle = blocks[0].register_forward_pre_hook(take)
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        step.network(lr)
-    handle.remove()
-    return found[0]
 
 
 def run(attend: Callable[..., Tensor], tensors: tuple[Tensor, ...], grad: Tensor) -> list[float]:
@@ -99,11 +82,11 @@ def main() -> None:
     for trained in range(max(STEPS) + 1):
         lr, hr = data.draw()
         if trained in STEPS:
-            tensors = features_of(step, lr)
+            tensors = tuple(tensor.bfloat16() for tensor in step.tokens(lr)[0])
             row = {
                 "steps": trained,
                 "channels": [tensors[0].shape[-1], tensors[2].shape[-1]],
-                "kept_keys": step.kept(lr)[0],
+                "kept_keys": kept_keys(*tensors[:2]),
                 **measure(tensors, arguments.turns),
             }
             result["results"].append(row)
