@@ -145,7 +145,8 @@ def card(weight: ShippedWeight, measured: dict[str, Any]) -> str:
         scores="\n".join(scores),
         name=weight.name,
         training="\n\n".join(runs),
-        images=f"{made['images']:,}",
+        # An image counts once for each of its sizes in the provenance, once here.
+        images=f"{made['images'] // len(made['recipe']['data'].get('sizes', [1])):,}",
         data_hash=made["data_sha256"][:12],
         circumstances=textwrap.fill(circumstances(made["date"], measured), 120),
     )
@@ -159,9 +160,7 @@ def circumstances(date: str, measured: dict[str, Any]) -> str:
             f"The file holds the mean of the weights that the last {measured['mean_of']} runs "
             "left. Set14 had a say in that: there, the mean is better than any of them."
         )
-    return sentence + (
-        "Set5 was looked at now and then but decided nothing: the last weights are shipped."
-    )
+    return sentence + "Set5 was looked at now and then; the last weights are shipped."
 
 
 def training(run: dict[str, Any], number: int) -> str:
