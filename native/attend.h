@@ -4,6 +4,7 @@
 #include "collect.h"
 #include "dense.h"
 #include "full.h"
+#include "prefix.h"
 
 namespace hspan::HSPAN_ISA {
 
@@ -75,7 +76,7 @@ template <class Real>
 void finish_each(const Image<Real>& image, const PackedKeys& keys, const Collection& found,
                  int64_t tile, int t, Scratch& scratch, Real* out, Real* limits,
                  const Support<Real>* support) {
-  const double* errors = scratch.errors + t * kLanes;
+  const double* errors = scratch.queries.errors + t * kLanes;
   const int64_t stride = stride_of(keys);
   int64_t counts[kLanes];
   deal(found, keys, stride, scratch, counts);
@@ -93,7 +94,7 @@ void finish_each(const Image<Real>& image, const PackedKeys& keys, const Collect
       counts[l] = image.keys;
       for (int64_t j = 0; j < image.keys; j++) candidates[j] = static_cast<int32_t>(j);
     }
-    const double scale = scratch.scales[t * kLanes + l];
+    const double scale = scratch.queries.scales[t * kLanes + l];
     // Scores that are all equal: the first ones are as good as any.
     if (image.topk && scale == 0 && sizeof(Real) == 4)  // a double's square may underflow
       counts[l] = smaller(counts[l], image.topk);
@@ -202,19 +203,25 @@ template <class Real>
 Hints probe(const Image<Real>& image, const PackedKeys& keys, Scratch& scratch) {
   const TileUnit unit;
   const Search search = search_in(image, kFirstGap);
-  Hints hints{0, 0, false, true};
+  Hints hints{0, 0, false, true, false};
+  float left = 0;
   for (int part = 1; part <= 5; part += 2) {
-    pack_queries(image, keys, blocks_of(image.queries) * part / 6, 0, scratch);
-    screen(keys, scratch.lanes, 1, scratch.maxima, scratch.tops);
+    const int64_t tile = blocks_of(image.queries) * part / 6;
+    pack_queries(image, keys, tile, 0, scratch.queries);
+    screen(keys, scratch.queries.lanes, 1, scratch.maxima, scratch.tops);
     Collection found{};
-    found.margins = Margins(scratch, 0);
+    found.margins = Margins(scratch.queries, 0);
     const int64_t hits = begin_collection(found, keys, search, scratch.maxima,
                                           load(scratch.tops), scratch.hits);
     hints.gap += sum(found.bounds.top - found.bounds.kappa) / (3 * kLanes);
     const float share = static_cast<float>(hits) / static_cast<float>(keys.blocks);
     hints.hit_share += share / 3;
     hints.full = hints.full && share >= kScreenPays && needs_all(image, keys, search, scratch);
+    if (!keys.prefix) continue;
+    pack_prefixes(image, *keys.prefix, tile, 0, scratch);
+    left += share_left(keys, found.low, scratch) / 3;
   }
+  hints.prefix = keys.prefix && (keys.prefix->always || prefix_pays(keys, hints.hit_share, left));
   hints.gap = larger(1e-6f, 1.5f * hints.gap);
   hints.dense = hints.hit_share >= kScreenPays;
   return hints;
@@ -223,19 +230,17 @@ Hints probe(const Image<Real>& image, const PackedKeys& keys, Scratch& scratch) 
 // Screens some tiles and collects what passes.
 inline void screen_and_collect(const PackedKeys& keys, const Search& search, int count,
                                Scratch& scratch, Collection* tiles) {
-  screen(keys, scratch.lanes, count, scratch.maxima, scratch.tops);
+  screen(keys, scratch.queries.lanes, count, scratch.maxima, scratch.tops);
   for (int64_t block = 0; block < keys.blocks; block++) scratch.askers[block] = 0;
   for (int t = 0; t < count; t++) {
-    tiles[t].rows = scratch.collected + t * (scratch.capacity + 64) * kLanes;
-    tiles[t].places = scratch.collected_places + t * (scratch.capacity + 64);
-    tiles[t].capacity = scratch.capacity;
+    give_room(tiles[t], t, scratch);
     const int64_t hits =
         begin_collection(tiles[t], keys, search, scratch.maxima + t * keys.blocks * kLanes,
                          load(scratch.tops + t * kLanes), scratch.hits);
     for (int64_t h = 0; h < hits; h++)
       scratch.askers[scratch.hits[h]] |= static_cast<uint16_t>(1 << t);
   }
-  collect_blocks(keys, scratch.lanes, search, scratch.askers, tiles);
+  collect_blocks(keys, scratch.queries.lanes, search, scratch.askers, tiles);
 }
 
 template <class Real>
@@ -247,12 +252,16 @@ void attend(const Image<Real>& image, const PackedKeys& keys, const Hints& hints
   bool exact[kTilesPerGroup];
   Collection tiles[kTilesPerGroup];
   for (int t = 0; t < count; t++) {
-    exact[t] = pack_queries(image, keys, first + t, t, scratch);
-    tiles[t].margins = Margins(scratch, t);
+    exact[t] = pack_queries(image, keys, first + t, t, scratch.queries);
+    tiles[t].margins = Margins(scratch.queries, t);
+    if (hints.prefix) pack_prefixes(image, *keys.prefix, first + t, t, scratch);
   }
   // Where queries have to look into most blocks, screening only comes on top.
   const bool screened = !hints.dense;
-  if (screened) screen_and_collect(keys, search, count, scratch, tiles);
+  if (screened && hints.prefix)
+    screen_prefixes_and_collect(keys, search, count, scratch, tiles);
+  else if (screened)
+    screen_and_collect(keys, search, count, scratch, tiles);
   bool done[kTilesPerGroup] = {}, sifts = true;
   if (hints.full && !keys.values)
     for (int t = 0; t < count; t += kTilesInFull)
@@ -265,12 +274,12 @@ void attend(const Image<Real>& image, const PackedKeys& keys, const Hints& hints
       continue;
     Collection& found = tiles[t];
     if (!screened || found.overflown)
-      collect_all(found, keys, scratch.lanes + t * keys.words_per_key * kLanes, search, scratch);
+      collect_all(found, keys, scratch.queries.lanes + t * keys.words_per_key * kLanes, search, scratch);
     else
       raise_bound(found, search);
     finish_collection(found, keys);
     name_keys(image, found, scratch.row_keys);
-    const double* scales = scratch.scales + t * kLanes;
+    const double* scales = scratch.queries.scales + t * kLanes;
     if (!finish_tile(image, keys, found, first + t, scales, exact[t], sifts, scratch, out, limits,
                      support))
       finish_each(image, keys, found, first + t, t, scratch, out, limits, support);

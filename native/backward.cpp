@@ -121,7 +121,7 @@ class Recovered {
         groups_(std::clamp<int64_t>((int64_t{1} << 30) / (tiles_ * kLanes * image.keys), 1,
                                     threads)),
         capacity_(groups_ * tiles_ * kLanes * image.keys),
-        keys_(pack(kernels, real, image, as_bf16, threads)),
+        keys_(pack(kernels, real, image, !as_bf16, threads)),
         starts_(image.queries),
         counts_(image.queries),
         indices_(capacity_),

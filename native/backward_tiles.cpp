@@ -51,11 +51,7 @@ class PairWorkspace {
   PairWorkspace(const PairKernels& pairs, const PairedRows& rows, int64_t keys,
                 int64_t words_per_key)
       : tiles_(pairs.tiles_together),
-        query_words_(tiles_ * words_per_key * kLanes),
-        per_norm_(tiles_ * kLanes),
-        per_error_(tiles_ * kLanes),
-        errors_(tiles_ * kLanes),
-        scales_(tiles_ * kLanes),
+        queries_(pairs.tiles_together, words_per_key),
         seen_(keys + 64),
         row_of_(keys),
         rows_(keys + 64),
@@ -68,13 +64,7 @@ class PairWorkspace {
         query_pairs_(tiles_ * kLanes * rows.stride()),
         grad_lanes_(tiles_ * rows.value_words * kLanes),
         sums_(tiles_ * rows.key_columns * kLanes) {
-    Scratch lanes{};
-    lanes.lanes = query_words_.data();
-    lanes.per_norm = per_norm_.data();
-    lanes.per_error = per_error_.data();
-    lanes.errors = errors_.data();
-    lanes.scales = scales_.data();
-    scratch_ = {lanes,
+    scratch_ = {queries_.packed(),
                 seen_.data(),
                 row_of_.data(),
                 rows_.data(),
@@ -95,9 +85,7 @@ class PairWorkspace {
 
  private:
   int64_t tiles_;
-  Buffer<uint32_t> query_words_;
-  Buffer<float> per_norm_, per_error_;
-  Buffer<double> errors_, scales_;
+  QueryStore queries_;
   Buffer<uint8_t> seen_;
   Buffer<int32_t> row_of_, rows_;
   Buffer<uint16_t> weights_;
@@ -177,7 +165,7 @@ bool backward_tiles(const Kernels& kernels, const Image<float>& image,
   KeyStore keys{};
   if (!support.starts) {
     if (image.topk) return false;  // which of equal scores count isn't known from the limits
-    keys = pack(kernels, kernels.for_float, image, true, threads);
+    keys = pack(kernels, kernels.for_float, image, false, threads);
     if (!keys.finite || !scores_suffice(image, keys.packed, gradients.limits)) return false;
   }
   const TileWeights from{support, &keys.packed, gradients.limits};

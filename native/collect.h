@@ -13,12 +13,12 @@ struct Margins {
   Lanes most;  // for any key
 
   Margins() = default;
-  Margins(const Scratch& scratch, int t)
-      : per_norm(load(scratch.per_norm + t * kLanes)),
-        per_error(load(scratch.per_error + t * kLanes)) {
+  Margins(const PackedQueries& queries, int t)
+      : per_norm(load(queries.per_norm + t * kLanes)),
+        per_error(load(queries.per_error + t * kLanes)) {
     float bounds[kLanes];
     for (int l = 0; l < kLanes; l++) {
-      const double e = scratch.errors[t * kLanes + l];
+      const double e = queries.errors[t * kLanes + l];
       bounds[l] = __builtin_isinf(e) ? 0.f : round_up(e);
     }
     most = load(bounds);
@@ -119,6 +119,13 @@ inline Collection new_collection(const Margins& margins, Bounds bounds, float* r
                                  int32_t* places, int64_t capacity) {
   const Lanes low = low_of(bounds, margins.most);
   return {margins, bounds, low, rows, places, 0, smaller(kFirstFull, capacity), capacity, false};
+}
+
+// Of the scratch, what belongs to tile t.
+inline void give_room(Collection& tile, int t, Scratch& scratch) {
+  tile.rows = scratch.collected + t * (scratch.capacity + 64) * kLanes;
+  tile.places = scratch.collected_places + t * (scratch.capacity + 64);
+  tile.capacity = scratch.capacity;
 }
 
 // Bounds from one look at block maxima, or at all scores. A first guess from the right is as good as

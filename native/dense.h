@@ -32,7 +32,7 @@ inline int64_t copy_rows(const float* rows, int64_t count, Lanes level, Lanes to
 // nothing, where that isn't exact enough or takes too much room.
 inline bool attend_dense(const Image<float>& image, const PackedKeys& keys, float gap, int64_t tile,
                          int t, Scratch& scratch, float* out, float* limits) {
-  const uint32_t* lanes = scratch.lanes + t * keys.words_per_key * kLanes;
+  const uint32_t* lanes = scratch.queries.lanes + t * keys.words_per_key * kLanes;
   const int64_t depth = image.value_channels;
   float* rows = scratch.rows;
   const Lanes top = score_all(keys, lanes, rows);
@@ -53,7 +53,7 @@ inline bool attend_dense(const Image<float>& image, const PackedKeys& keys, floa
   kappa = last_step(few, count, kappa, members);
   double rounding = 0;
   for (int l = 0; l < kLanes; l++)
-    rounding += kRounding * scratch.scales[t * kLanes + l] * members[l] / kLanes;
+    rounding += kRounding * scratch.queries.scales[t * kLanes + l] * members[l] / kLanes;
   if (!(rounding < kNegligibleInHalves)) return false;  // or a query can't be screened
 
   uint32_t* weights = reinterpret_cast<uint32_t*>(scratch.candidates);

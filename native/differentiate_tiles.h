@@ -60,7 +60,7 @@ inline int64_t rows_from_support(const Image<float>& image, const Support<float>
 // The same where the support wasn't kept: all keys are multiplied again, and the limits that the
 // forward pass saved make weights of the scores.
 inline int64_t rows_from_scores(const Image<float>& image, const PackedKeys& keys,
-                                const float* limits, int64_t tile, Scratch& lanes,
+                                const float* limits, int64_t tile,
                                 PairScratch& scratch) {
   Lanes top[kTilesTogether], kappa[kTilesTogether], level[kTilesTogether];
   for (int t = 0; t < kTilesTogether; t++) {
@@ -73,7 +73,7 @@ inline int64_t rows_from_scores(const Image<float>& image, const PackedKeys& key
     top[t] = load(tops);
     kappa[t] = load(kappas);
     level[t] = top[t] + kappa[t] - slack(top[t] + kappa[t], top[t]);
-    pack_queries(image, keys, smaller(tile + t, blocks_of(image.queries) - 1), t, lanes);
+    pack_queries(image, keys, smaller(tile + t, blocks_of(image.queries) - 1), t, scratch.queries);
   }
   int64_t count = 0;
   for (int64_t b = 0; b < keys.blocks; b += kBlocksAtOnce) {
@@ -82,7 +82,7 @@ inline int64_t rows_from_scores(const Image<float>& image, const PackedKeys& key
     for (int i = 0; i < number; i++) blocks[i] = static_cast<int32_t>(b + i);
     alignas(64) float scores[kTilesTogether][kBlocksAtOnce * kLanes * kLanes];
     for (int t = 0; t < kTilesTogether; t++)
-      score_blocks(keys, lanes.lanes + t * keys.words_per_key * kLanes, blocks, number, scores[t]);
+      score_blocks(keys, scratch.queries.lanes + t * keys.words_per_key * kLanes, blocks, number, scores[t]);
     const int64_t places = smaller<int64_t>(number * kLanes, image.keys - b * kLanes);
     for (int64_t first = 0; first < places; first += kLanes) {
       // Few keys matter to some query: a comparison of all of them finds which.
@@ -113,8 +113,7 @@ inline int64_t rows_from_scores(const Image<float>& image, const PackedKeys& key
 inline int64_t find_rows(const Image<float>& image, const TileWeights& from, int64_t tile,
                          PairScratch& scratch) {
   return from.support.starts ? rows_from_support(image, from.support, tile, scratch)
-                             : rows_from_scores(image, *from.keys, from.limits, tile, scratch.lanes,
-                                                scratch);
+                             : rows_from_scores(image, *from.keys, from.limits, tile, scratch);
 }
 
 // Leaves no weights behind for the next tiles.

@@ -79,8 +79,10 @@ int forward(const hspan_call& call, void* out, int64_t* used) {
   std::vector<KeyStore> stores;
   for (int64_t b = 0; b < call.batch; b++) {
     const Image<Real> image = image_of<Real>(call, b, query_order.data(), key_order.data());
-    stores.push_back(pack(kernels, real, image, call.as_bf16, call.threads));
+    stores.push_back(pack(kernels, real, image, !call.as_bf16, call.threads));
     if (!stores.back().finite) return HSPAN_KEYS_NOT_FINITE;
+    if (call.prefix >= 0)
+      add_prefix(kernels, image, call.prefix > 0, call.threads, stores.back());
     used[b] = 0;
   }
 
@@ -96,9 +98,13 @@ int forward(const hspan_call& call, void* out, int64_t* used) {
   const int group = static_cast<int>(
       std::clamp<int64_t>(fair, std::min(3, kernels.tiles_per_group), kernels.tiles_per_group));
   const int64_t groups = (tiles + group - 1) / group;
+  int64_t prefix_words = 0;
+  for (const KeyStore& store : stores)
+    if (store.prefix) prefix_words = store.prefix->keys.packed.words_per_key;
   std::vector<Workspace> workspaces;
   for (int t = 0; t < call.threads; t++)
-    workspaces.emplace_back(stores[0].packed, image_of<Real>(call, 0, nullptr, nullptr), group);
+    workspaces.emplace_back(stores[0].packed, image_of<Real>(call, 0, nullptr, nullptr), group,
+                            prefix_words);
   Buffer<Hints> hints(call.batch);
   const auto kept = [&](int64_t b) {
     return call.capacity && !is_found_again(call, kernels, hints[b]);

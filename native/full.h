@@ -19,12 +19,12 @@ inline bool needs_all(const Image<float>& image, const PackedKeys& packed, const
                       Scratch& scratch) {
   constexpr int64_t kNear = 2 << 20;  // bytes of a second-level cache
   const int64_t channels = image.channels, depth = image.value_channels;
-  if (!may_truncate(scratch.scales)) return false;
+  if (!may_truncate(scratch.queries.scales)) return false;
   Collection found{};
-  found.margins = Margins(scratch, 0);
-  collect_all(found, packed, scratch.lanes, search, scratch);
+  found.margins = Margins(scratch.queries, 0);
+  collect_all(found, packed, scratch.queries.lanes, search, scratch);
   finish_collection(found, packed);
-  const Candidates all = count_candidates(packed, found, scratch.scales);
+  const Candidates all = count_candidates(packed, found, scratch.queries.scales);
   if (!(all.rounding < kNegligible)) return false;
   const double fetched = image.keys * (channels + depth) * 4 > kNear ? 1.7 : 1;
   const double rows = static_cast<double>(found.count), keys = static_cast<double>(image.keys);
@@ -96,7 +96,7 @@ inline void attend_full(const Image<float>& image, const PackedKeys& keys, float
   float* outputs[kTilesInFull * kLanes];
   int multiplied = 0;  // tiles whose weights and values are multiplied together: the first ones
   for (int i = 0; i < tiles; i++) {
-    const double* scales = scratch.scales + (t + i) * kLanes;
+    const double* scales = scratch.queries.scales + (t + i) * kLanes;
     double members;
     done[i] = weigh(image, keys, gap, tile + i, scales, scratch, rows[i], limits, members);
     if (done[i] && multiplied == i && are_full(members, count, depth)) multiplied = i + 1;

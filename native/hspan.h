@@ -8,7 +8,7 @@ extern "C" {
 #define HSPAN_EXPORT __attribute__((visibility("default")))
 
 // Raised with every change of what follows, so that Python never calls a library it doesn't know.
-#define HSPAN_ABI_VERSION 5
+#define HSPAN_ABI_VERSION 6
 
 HSPAN_EXPORT int hspan_abi_version(void);
 
@@ -36,6 +36,9 @@ struct hspan_call {
   // always, -1 never, as value and grad aren't bf16 numbers. Forward passes then needn't keep large
   // supports.
   int32_t tiles;
+  // The forward pass may bound scores by their first 32 principal components before it multiplies
+  // them: 0 where that seems to be faster, 1 always, -1 never.
+  int32_t prefix;
   const void* query;  // [B, N, C]
   const void* key;    // [B, M, C]
   const void* value;  // [B, M, D]

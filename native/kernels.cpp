@@ -20,14 +20,15 @@ const Kernels& table() {
       kChannelsPerWord,
       kWordMultiple,
       kTilesPerGroup,
+      kPrefixPays,
       {sum_columns<float>, pack_keys<float>,
 #if defined(HSPAN_PAIRS)
        pack_values,
 #else
        nullptr,
 #endif
-       probe<float>, attend<float>, differentiate_queries<float>, differentiate_keys<float>},
-      {sum_columns<double>, pack_keys<double>, nullptr, probe<double>, attend<double>,
+       find_basis, project_keys, probe<float>, attend<float>, differentiate_queries<float>, differentiate_keys<float>},
+      {sum_columns<double>, pack_keys<double>, nullptr, nullptr, nullptr, probe<double>, attend<double>,
        differentiate_queries<double>, differentiate_keys<double>},
 #if defined(HSPAN_PAIRS)
       {kTilesTogether, kWordMultiple, pack_rows, count_tiles, differentiate_tiles},

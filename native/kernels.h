@@ -46,7 +46,18 @@ struct PackedKeys {
   double norm;            // the largest of all
   double error;
   const uint32_t* values; // the values, for dense.h; null where no tile goes that way
+  const struct Prefix* prefix;  // what prefix.h screens first; null where nothing is to be won
 };
+
+// The same keys as 32 numbers each, and what turns queries into such: see prefix.h.
+struct Prefix {
+  PackedKeys keys;
+  const float* basis;  // [C, 32], the last column zero
+  float slack;         // of squared norms, for all that rounding can have done
+  bool always;         // taken although it doesn't seem to pay
+};
+
+constexpr int kPrefix = 32;
 
 // The supports of an image's queries, kept for the backward pass: 4 + sizeof(Real) bytes a weight.
 template <class Real>
@@ -68,13 +79,20 @@ struct Columns {
   const Real* d_scores;
 };
 
+// Tiles of queries as the screen reads them.
+struct PackedQueries {
+  uint32_t* lanes;   // [tiles, W, 16]
+  float* per_norm;   // [tiles, 16] |score - packed score| is at most
+  float* per_error;  // [tiles, 16]   per_norm * key's norm + per_error * key's error
+  double* errors;    // [tiles, 16] and this, for any key; infinite: can't be screened
+  double* scales;    // [tiles, 16] how large a score can be
+};
+
 // What one thread works in.
 struct Scratch {
-  uint32_t* lanes;      // [tiles, W, 16] packed queries
-  float* per_norm;      // [tiles, 16] |score - packed score| is at most
-  float* per_error;     // [tiles, 16]   per_norm * key's norm + per_error * key's error
-  double* errors;       // [tiles, 16] and this, for any key; infinite: can't be screened
-  double* scales;       // [tiles, 16] how large a score can be
+  PackedQueries queries;
+  PackedQueries prefixes;  // of the same queries
+  float* projected;        // [16, 32] one tile of these
   float* maxima;        // [tiles, blocks, 16] largest packed score of every block
   float* tops;          // [tiles, 16] largest packed score of all
   int32_t* hits;        // [blocks] blocks with a key that may matter
@@ -101,6 +119,12 @@ struct Hints {
   float hit_share;  // how many of the blocks hold candidates of a tile
   bool dense;       // so many that screening doesn't pay
   bool full;        // and most keys are scored in float32 anyway
+  bool prefix;      // a prefix rules out so many blocks that it pays
+};
+
+struct Basis {
+  float slack;   // as in Prefix
+  float beyond;  // the share of energy that it leaves to the thirty-second number
 };
 
 template <class Real>
@@ -111,6 +135,11 @@ struct RealKernels {
                     double* norm, double* error);
   // The values for dense.h; false where they can't be taken. Null: there is no such way.
   bool (*pack_values)(const Image<Real>&, uint32_t* words);
+  // Fills the basis of a prefix; work: C (C + 64).
+  Basis (*find_basis)(const Image<Real>&, const PackedKeys&, float* basis, double* work);
+  // The keys of a block, to projected[keys, 32].
+  void (*project_keys)(const Image<Real>&, const PackedKeys&, const Prefix&, int64_t block,
+                       float* projected);
   Hints (*probe)(const Image<Real>&, const PackedKeys&, Scratch&);
   // The attention of the queries in the tiles [first, first + count).
   // limits: [N, 2] the largest score and kappa relative to it; support: null if nobody asks.
@@ -148,7 +177,7 @@ struct TileWeights {
 
 // What one thread works in when it differentiates tiles. T of them are taken together; R = M + 64.
 struct PairScratch {
-  Scratch lanes;           // of which pack_queries needs a part
+  PackedQueries queries;
   uint8_t* seen;           // [M + 64] zeros between tiles
   int32_t* row_of;         // [M]
   int32_t* rows;           // [R] keys that some query of the tiles looks at
@@ -261,6 +290,7 @@ struct Kernels {
   int channels_per_word;  // 2: bf16 pairs; 1: float32
   int word_multiple;      // W is a multiple of this
   int tiles_per_group;    // query tiles that share a pass over the keys
+  int64_t prefix_pays;    // so many keys are needed for that
   RealKernels<float> for_float;
   RealKernels<double> for_double;
   PairKernels for_pairs;

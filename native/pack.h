@@ -13,10 +13,13 @@ namespace hspan::HSPAN_ISA {
 #if defined(__AMX_BF16__) || defined(HSPAN_EMULATE_AMX)
 #define HSPAN_AMX
 constexpr int kChannelsPerWord = 2, kWordMultiple = 16, kTilesPerGroup = 16;
+constexpr int64_t kPrefixPays = 16384;  // keys
 #elif defined(__AVX512BF16__)
 constexpr int kChannelsPerWord = 2, kWordMultiple = 1, kTilesPerGroup = 6;
+constexpr int64_t kPrefixPays = 4096;
 #else
 constexpr int kChannelsPerWord = 1, kWordMultiple = 1, kTilesPerGroup = 6;
+constexpr int64_t kPrefixPays = 4096;
 #endif
 
 HSPAN_INLINE uint32_t bits_of(float x) {
@@ -258,9 +261,9 @@ constexpr double kLargestScore = 1e33;
 // Returns whether nothing was rounded: packed scores are then as good as any in float32.
 template <class Real>
 bool pack_queries(const Image<Real>& image, const PackedKeys& keys, int64_t tile, int t,
-                  Scratch& scratch) {
+                  const PackedQueries& packed) {
   const double gamma = (image.channels + 8) * 1.2e-7;
-  uint32_t* words = scratch.lanes + t * keys.words_per_key * kLanes;
+  uint32_t* words = packed.lanes + t * keys.words_per_key * kLanes;
   const Real* rows[kLanes];
   Rounding roundings[kLanes];
   for (int l = 0; l < kLanes; l++) {
@@ -278,11 +281,11 @@ bool pack_queries(const Image<Real>& image, const PackedKeys& keys, int64_t tile
     const bool usable =
         norm * keys.norm < kLargestScore && __builtin_sqrt(r.packed_norm2) < kLargestScore;
     const int at = t * kLanes + l;
-    scratch.per_norm[at] = usable ? static_cast<float>(per_norm) : 0;
-    scratch.per_error[at] = usable ? static_cast<float>(per_error) : 0;
-    scratch.errors[at] =
+    packed.per_norm[at] = usable ? static_cast<float>(per_norm) : 0;
+    packed.per_error[at] = usable ? static_cast<float>(per_error) : 0;
+    packed.errors[at] =
         usable ? per_norm * keys.norm + per_error * keys.error : __builtin_inf();
-    scratch.scales[at] = usable ? norm * keys.norm : __builtin_inf();
+    packed.scales[at] = usable ? norm * keys.norm : __builtin_inf();
     if (!usable)
       for (int64_t w = 0; w < keys.words_per_key; w++) words[w * kLanes + l] = 0;
   }

@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <memory>
+#include <utility>
 #include <vector>
 
 #include "image.h"
@@ -10,19 +12,22 @@
 
 namespace hspan {
 
+struct PrefixStore;
+
 // Packed keys of an image, with the memory that they live in.
 struct KeyStore {
   Buffer<uint32_t> words;
   Buffer<double> mean;
   Buffer<float> norms;  // and errors, of keys and of blocks
   Buffer<uint32_t> values;
+  std::unique_ptr<PrefixStore> prefix;
   PackedKeys packed;
   bool finite;
 };
 
 template <class Real>
 KeyStore pack(const Kernels& kernels, const RealKernels<Real>& real, const Image<Real>& image,
-              bool as_bf16, int threads) {
+              bool centred, int threads) {
   KeyStore store;
   const int64_t per_word = kernels.channels_per_word, multiple = kernels.word_multiple;
   const int64_t words = std::max<int64_t>(1, (image.channels + per_word - 1) / per_word);
@@ -38,9 +43,10 @@ KeyStore pack(const Kernels& kernels, const RealKernels<Real>& real, const Image
   keys.block_errors = keys.block_norms + keys.blocks;
   keys.words = store.words.data();
   keys.values = nullptr;
+  keys.prefix = nullptr;
   keys.mean = store.mean.data();
   std::fill_n(store.mean.data(), image.channels, 0.0);
-  if (!as_bf16) {  // centred, they would be bf16 numbers no longer
+  if (centred) {
     real.sum_columns(image.key, image.keys, image.channels, store.mean.data());
     for (int64_t c = 0; c < image.channels; c++)
       // Rounded as it will be subtracted, so that keys are less by just that.
@@ -67,16 +73,79 @@ KeyStore pack(const Kernels& kernels, const RealKernels<Real>& real, const Image
   return store;
 }
 
+// The same keys, projected (prefix.h).
+struct PrefixStore {
+  Buffer<float> basis;
+  KeyStore keys;
+  Prefix prefix;
+};
+
+// Where the bounds of prefixes may pay: fewer channels are soon multiplied, what more of them hold isn't
+// found in 31, and where more energy than that lies beyond these, hardly a block is ruled out.
+constexpr int64_t kLeastPrefixed = 64, kMostPrefixed = 256;
+constexpr float kMostBeyond = 0.08f;
+
+// Gives the keys a prefix; always: although it isn't likely to pay.
+inline void add_prefix(const Kernels& kernels, const Image<float>& image, bool always, int threads,
+                       KeyStore& store) {
+  const int64_t channels = image.channels;
+  if (!always && (image.keys < kernels.prefix_pays || channels < kLeastPrefixed ||
+                  channels > kMostPrefixed))
+    return;
+  if (!(store.packed.norm > 1e-12 && store.packed.norm < 1e12)) return;
+  auto own = std::make_unique<PrefixStore>();
+  own->basis = Buffer<float>(channels * kPrefix);
+  const Buffer<double> work(channels * (channels + 2 * kPrefix));
+  Prefix& prefix = own->prefix;
+  const RealKernels<float>& real = kernels.for_float;
+  const Basis found = real.find_basis(image, store.packed, own->basis.data(), work.data());
+  if (!(found.beyond <= (always ? 1 : kMostBeyond))) return;  // NaN: not finite
+  prefix.basis = own->basis.data();
+  prefix.slack = found.slack;
+  prefix.always = always;
+
+  const Buffer<float> projected(store.packed.blocks * kLanes * kPrefix);
+#pragma omp parallel for num_threads(threads) if (threads > 1) schedule(static)
+  for (int64_t block = 0; block < store.packed.blocks; block++)
+    real.project_keys(image, store.packed, prefix, block, projected.data());
+  const Image<float> keys{0,       image.keys,       kPrefix, 0,       0,      false,
+                          nullptr, projected.data(), nullptr, nullptr, nullptr};
+  own->keys = pack(kernels, real, keys, false, threads);
+  if (!own->keys.finite) return;
+  prefix.keys = own->keys.packed;
+  store.prefix = std::move(own);
+  store.packed.prefix = &store.prefix->prefix;
+}
+inline void add_prefix(const Kernels&, const Image<double>&, bool, int, KeyStore&) {}
+
+// Owns what PackedQueries point to.
+class QueryStore {
+ public:
+  QueryStore(int tiles, int64_t words_per_key)
+      : lanes_(tiles * words_per_key * kLanes),
+        per_norm_(tiles * kLanes),
+        per_error_(tiles * kLanes),
+        errors_(tiles * kLanes),
+        scales_(tiles * kLanes) {}
+
+  PackedQueries packed() const {
+    return {lanes_.data(), per_norm_.data(), per_error_.data(), errors_.data(), scales_.data()};
+  }
+
+ private:
+  Buffer<uint32_t> lanes_;
+  Buffer<float> per_norm_, per_error_;
+  Buffer<double> errors_, scales_;
+};
+
 // Owns what a Scratch points to.
 class Workspace {
  public:
   template <class Real>
-  Workspace(const PackedKeys& keys, const Image<Real>& image, int tiles)
-      : lanes_(tiles * keys.words_per_key * kLanes),
-        per_norm_(tiles * kLanes),
-        per_error_(tiles * kLanes),
-        errors_(tiles * kLanes),
-        scales_(tiles * kLanes),
+  Workspace(const PackedKeys& keys, const Image<Real>& image, int tiles, int64_t prefix_words = 0)
+      : queries_(tiles, keys.words_per_key),
+        prefixes_(tiles, prefix_words),
+        projected_(kLanes * kPrefix),
         maxima_(tiles * keys.blocks * kLanes),
         tops_(tiles * kLanes),
         hits_(keys.blocks),
@@ -94,11 +163,9 @@ class Workspace {
         mean_(image.channels),
         transposed_(blocks_of(std::max(image.channels, image.value_channels)) * 2 * kLanes *
                     kLanes) {
-    scratch_.lanes = lanes_.data();
-    scratch_.per_norm = per_norm_.data();
-    scratch_.per_error = per_error_.data();
-    scratch_.errors = errors_.data();
-    scratch_.scales = scales_.data();
+    scratch_.queries = queries_.packed();
+    scratch_.prefixes = prefixes_.packed();
+    scratch_.projected = projected_.data();
     scratch_.maxima = maxima_.data();
     scratch_.tops = tops_.data();
     scratch_.hits = hits_.data();
@@ -127,9 +194,8 @@ class Workspace {
     return std::min<int64_t>(keys.blocks * kLanes + 128, 1024 + keys.blocks * kLanes / 8);
   }
 
-  Buffer<uint32_t> lanes_;
-  Buffer<float> per_norm_, per_error_;
-  Buffer<double> errors_, scales_;
+  QueryStore queries_, prefixes_;
+  Buffer<float> projected_;
   Buffer<float> maxima_, tops_;
   Buffer<int32_t> hits_;
   Buffer<uint16_t> askers_;

@@ -18,7 +18,8 @@ cmake --build build/sanitize --parallel
 # Python itself isn't built with the sanitizers, so their runtime has to be there before it; so has
 # the C++ runtime, or they would not find the functions for exceptions, which torch throws.
 runtime="$("$CXX" -print-file-name=libasan.so) $("$CXX" -print-file-name=libstdc++.so)"
-(($#)) || set -- tests/ops/test_native.py tests/ops/test_native_in_torch.py tests/ops/test_native_dense.py \
+(($#)) || set -- tests/ops/test_native.py tests/ops/test_native_in_torch.py \
+  tests/ops/test_native_dense.py tests/ops/test_native_prefix.py \
   tests/ops/test_native_short.py tests/ops/test_native_tiles.py tests/ops/test_residual.py
 # No search for leaks: what Python and torch keep until the end would be reported as such.
 HSPAN_LIBRARY=$PWD/build/sanitize/_kernels.so LD_PRELOAD=$runtime \

@@ -30,10 +30,14 @@ SETS = _library.instruction_sets()
 
 # Threads are shared out by code that all instruction sets have in common: one of them will do.
 @pytest.fixture(
-    params=[(name, 1) for name in SETS] + [(SETS[-1], 2)], ids=lambda p: f"{p[0]}-{p[1]}"
+    params=[(name, 1, way) for way in ("whole", "prefix") for name in SETS] + [(SETS[-1], 2, "whole")],
+    ids=lambda p: "-".join(map(str, p)),
 )
-def isa(request, run_on):
-    return run_on(*request.param)
+def isa(request, run_on, monkeypatch):
+    """An instruction set; scores are screened whole, or bounded by their prefixes first."""
+    name, threads, way = request.param
+    monkeypatch.setattr(_native, "_PREFIX", 1 if way == "prefix" else -1)
+    return run_on(name, threads)
 
 
 def draw(batch, n, m, c, d, logits=1.0, seed=0, dtype=F32) -> tuple[Tensor, Tensor, Tensor]:
@@ -333,6 +337,8 @@ def test_drawn_shapes(isa, dtype, batch, n, m, c, d, logits, topk, width, mixed,
     if mixed:
         value = value.float()  # then the kernel's own precision is seen, not that of the result
     tolerance = 1e-6 if logits <= 50 else 1e-5
+    if batch * n < 16:  # so few errors don't average out: 2.5e-6 at worst in 3,000 single queries
+        tolerance *= 4
     if dtype == F64 and not mixed:
         tolerance = 1e-12 if logits <= 50 else 1e-9
     if dtype == F16:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from hspan.errors import BackendUnavailable, UsageError
 
-ABI_VERSION = 5  # HSPAN_ABI_VERSION in native/hspan.h
+ABI_VERSION = 6  # HSPAN_ABI_VERSION in native/hspan.h
 _FILE = "_kernels.dll" if sys.platform == "win32" else "_kernels.so"
 
 _log = logging.getLogger(__name__)

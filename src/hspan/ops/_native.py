@@ -20,6 +20,7 @@ from hspan.ops._calls import Code, checked, threads_for
 from hspan.ops.soft_threshold import compute_dtype
 
 _TILES = 0  # a bf16 call's backward takes tiles where that is faster; 1: always; -1: never
+_PREFIX = 0  # the same for the forward pass's bounds from principal components
 
 
 class _Call(ctypes.Structure):
@@ -30,7 +31,7 @@ class _Call(ctypes.Structure):
         *((name, ctypes.c_int64) for name in ("channels", "value_channels", "topk", "width")),
         *(
             (name, ctypes.c_int32)
-            for name in ("real_bytes", "threads", "level", "as_bf16", "tiles")
+            for name in ("real_bytes", "threads", "level", "as_bf16", "tiles", "prefix")
         ),
         *((name, ctypes.c_void_p) for name in ("query", "key", "value", "limits")),
         ("capacity", ctypes.c_int64),
@@ -113,6 +114,7 @@ def _call(
         level=_library.chosen_level(),
         as_bf16=as_bf16,
         tiles=tiles,
+        prefix=_PREFIX,
         query=query.data_ptr(),
         key=key.data_ptr(),
         value=value.data_ptr(),
