@@ -81,8 +81,6 @@ int forward(const hspan_call& call, void* out, int64_t* used) {
     const Image<Real> image = image_of<Real>(call, b, query_order.data(), key_order.data());
     stores.push_back(pack(kernels, real, image, !call.as_bf16, call.threads));
     if (!stores.back().finite) return HSPAN_KEYS_NOT_FINITE;
-    if (call.prefix >= 0)
-      add_prefix(kernels, image, call.prefix > 0, call.threads, stores.back());
     used[b] = 0;
   }
 
@@ -92,15 +90,20 @@ int forward(const hspan_call& call, void* out, int64_t* used) {
                    stores[static_cast<std::size_t>(b)].packed, !call.as_bf16);
   if (flat) return HSPAN_FLAT;
 
+  int64_t prefix_words = 0;
+  for (int64_t b = 0; call.prefix >= 0 && b < call.batch; b++) {
+    KeyStore& store = stores[static_cast<std::size_t>(b)];
+    add_prefix(kernels, image_of<Real>(call, b, nullptr, key_order.data()), call.prefix > 0,
+               call.threads, store);
+    if (store.prefix) prefix_words = store.prefix->keys.packed.words_per_key;
+  }
+
   // Small images give a thread fewer tiles at a time, lest one thread be left with all the work.
   const int64_t tiles = blocks_of(call.queries);
   const int64_t fair = tiles * call.batch / (4 * static_cast<int64_t>(call.threads));
   const int group = static_cast<int>(
       std::clamp<int64_t>(fair, std::min(3, kernels.tiles_per_group), kernels.tiles_per_group));
   const int64_t groups = (tiles + group - 1) / group;
-  int64_t prefix_words = 0;
-  for (const KeyStore& store : stores)
-    if (store.prefix) prefix_words = store.prefix->keys.packed.words_per_key;
   std::vector<Workspace> workspaces;
   for (int t = 0; t < call.threads; t++)
     workspaces.emplace_back(stores[0].packed, image_of<Real>(call, 0, nullptr, nullptr), group,

@@ -8,6 +8,8 @@ import os
 
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 from hspan import hspa_attention, soft_threshold
@@ -55,6 +57,26 @@ def check(tensors, topk=None, tolerance=1e-6) -> Tensor:
 @pytest.mark.parametrize("decay", [0.2, 0.05, 0.01, 0.0])  # the rest decides nothing to most
 def test_nothing_that_matters_is_ruled_out(isa, decay, topk):
     check(draw(64, 6000, 96, decay), topk)
+
+
+@settings(
+    max_examples=15,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(
+    n=st.integers(1, 100),
+    m=st.integers(1100, 4000),  # more blocks than are taken first
+    channels=st.integers(1, 200),
+    decay=st.floats(0, 0.3),
+    logits=st.sampled_from([0.3, 1.0, 3.0, 20.0]),
+    topk=st.none() | st.integers(1, 300),
+    seed=st.integers(0, 2**31),
+)
+def test_drawn_shapes(isa, n, m, channels, decay, logits, topk, seed):
+    # Of few queries, errors of float32 don't average out.
+    check(draw(n, m, channels, decay, logits, seed=seed), topk, tolerance=4e-6)
 
 
 @pytest.mark.parametrize("channels", [1, 31, 32, 33, 130, 300])
