@@ -30,7 +30,10 @@ SETS = _library.instruction_sets()
 
 # Threads are shared out by code that all instruction sets have in common: one of them will do.
 @pytest.fixture(
-    params=[(name, 1, way) for way in ("whole", "prefix") for name in SETS] + [(SETS[-1], 2, "whole")],
+    params=[
+        *((name, 1, way) for way in ("whole", "prefix") for name in SETS),
+        (SETS[-1], 2, "whole"),
+    ],
     ids=lambda p: "-".join(map(str, p)),
 )
 def isa(request, run_on, monkeypatch):

@@ -1,7 +1,7 @@
 """The compiled kernel where it bounds scores by their first principal components.
 
-What test_native.py demands holds with these bounds as well: it runs with both. Here are the features
-for which they are made, those for which they say little, and the choice between the two ways.
+What test_native.py demands holds with these bounds as well: it runs with both. Here are the
+features for which they are made, those for which they say little, and the choice between both ways.
 """
 
 import os
