@@ -237,8 +237,7 @@ inline void screen_and_collect(const PackedKeys& keys, const Search& search, int
     const int64_t hits =
         begin_collection(tiles[t], keys, search, scratch.maxima + t * keys.blocks * kLanes,
                          load(scratch.tops + t * kLanes), scratch.hits);
-    for (int64_t h = 0; h < hits; h++)
-      scratch.askers[scratch.hits[h]] |= static_cast<uint16_t>(1 << t);
+    ask_for(scratch, hits, t);
   }
   collect_blocks(keys, scratch.queries.lanes, search, scratch.askers, tiles);
 }

@@ -128,6 +128,12 @@ inline void give_room(Collection& tile, int t, Scratch& scratch) {
   tile.capacity = scratch.capacity;
 }
 
+// Tile t asks for the blocks that it has listed.
+inline void ask_for(Scratch& scratch, int64_t hits, int t) {
+  for (int64_t h = 0; h < hits; h++)
+    scratch.askers[scratch.hits[h]] |= static_cast<uint16_t>(1 << t);
+}
+
 // Bounds from one look at block maxima, or at all scores. A first guess from the right is as good as
 // one from the left: Newton lands below the root.
 HSPAN_INLINE Bounds first_bounds(const float* rows, int64_t count, Lanes top, float gap) {

@@ -27,9 +27,10 @@ const Kernels& table() {
 #else
        nullptr,
 #endif
-       find_basis, project_keys, probe<float>, attend<float>, differentiate_queries<float>, differentiate_keys<float>},
-      {sum_columns<double>, pack_keys<double>, nullptr, nullptr, nullptr, probe<double>, attend<double>,
-       differentiate_queries<double>, differentiate_keys<double>},
+       find_basis, project_keys, probe<float>, attend<float>, differentiate_queries<float>,
+       differentiate_keys<float>},
+      {sum_columns<double>, pack_keys<double>, nullptr, nullptr, nullptr, probe<double>,
+       attend<double>, differentiate_queries<double>, differentiate_keys<double>},
 #if defined(HSPAN_PAIRS)
       {kTilesTogether, kWordMultiple, pack_rows, count_tiles, differentiate_tiles},
 #else

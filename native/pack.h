@@ -216,6 +216,19 @@ inline void pack_block(const float* const (&rows)[kLanes], const PackedKeys& key
 }
 #endif
 
+// The rows at a place of the tiles and blocks. Copies of the last one fill these up: they change no
+// maximum.
+template <class Real>
+HSPAN_INLINE const Real* query_row(const Image<Real>& image, int64_t place) {
+  place = smaller(place, image.queries - 1);
+  return image.query + (image.query_order ? image.query_order[place] : place) * image.channels;
+}
+template <class Real>
+HSPAN_INLINE const Real* key_row(const Image<Real>& image, int64_t place) {
+  place = smaller(place, image.keys - 1);
+  return image.key + (image.key_order ? image.key_order[place] : place) * image.channels;
+}
+
 template <class Real>
 bool pack_keys(const Image<Real>& image, const PackedKeys& keys, int64_t first, int64_t last,
                double* norm, double* error) {
@@ -224,11 +237,7 @@ bool pack_keys(const Image<Real>& image, const PackedKeys& keys, int64_t first, 
   for (int64_t b = first; b < last; b++) {
     const Real* rows[kLanes];
     Rounding roundings[kLanes];
-    for (int k = 0; k < kLanes; k++) {
-      // Copies of the last key fill the last block: they change no maximum.
-      const int64_t j = smaller(b * kLanes + k, image.keys - 1);
-      rows[k] = image.key + (image.key_order ? image.key_order[j] : j) * image.channels;
-    }
+    for (int k = 0; k < kLanes; k++) rows[k] = key_row(image, b * kLanes + k);
     pack_block(rows, keys, image.channels, b, roundings);
     float longest = 0, worst = 0;
     for (int k = 0; k < kLanes; k++) {
@@ -266,10 +275,7 @@ bool pack_queries(const Image<Real>& image, const PackedKeys& keys, int64_t tile
   uint32_t* words = packed.lanes + t * keys.words_per_key * kLanes;
   const Real* rows[kLanes];
   Rounding roundings[kLanes];
-  for (int l = 0; l < kLanes; l++) {
-    const int64_t i = smaller(tile * kLanes + l, image.queries - 1);
-    rows[l] = image.query + (image.query_order ? image.query_order[i] : i) * image.channels;
-  }
+  for (int l = 0; l < kLanes; l++) rows[l] = query_row(image, tile * kLanes + l);
   pack_rows(rows, nullptr, image.channels, keys.words_per_key, words, roundings);
   bool exact = keys.error == 0;
   for (int l = 0; l < kLanes; l++) {

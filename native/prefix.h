@@ -22,10 +22,7 @@ inline void pack_prefixes(const Image<float>& image, const Prefix& prefix, int64
                           Scratch& scratch) {
   for (int l = 0; l < kLanes; l += 4) {
     const float* rows[4];
-    for (int r = 0; r < 4; r++) {
-      const int64_t i = smaller(tile * kLanes + l + r, image.queries - 1);
-      rows[r] = image.query + (image.query_order ? image.query_order[i] : i) * image.channels;
-    }
+    for (int r = 0; r < 4; r++) rows[r] = query_row(image, tile * kLanes + l + r);
     project_rows(rows, nullptr, image.channels, prefix, scratch.projected + l * kPrefix);
     for (int r = 0; r < 4; r++) {
       float* left = scratch.projected + (l + r) * kPrefix + kDirections;
@@ -103,8 +100,7 @@ inline void screen_prefixes_and_collect(const PackedKeys& keys, const Search& se
     tiles[t].overflown = false;
     const int64_t hits = list_promising(scratch.maxima + t * blocks * kLanes, blocks,
                                         load(scratch.tops + t * kLanes), search.gap, scratch.hits);
-    for (int64_t h = 0; h < hits; h++)
-      scratch.askers[scratch.hits[h]] |= static_cast<uint16_t>(1 << t);
+    ask_for(scratch, hits, t);
   }
   collect_blocks(keys, scratch.queries.lanes, search, scratch.askers, tiles);
   for (int t = 0; t < count; t++) {

@@ -2,7 +2,7 @@
 // what becomes of rows that are projected onto them.
 #pragma once
 
-#include "simd.h"
+#include "pack.h"
 
 namespace hspan::HSPAN_ISA {
 
@@ -171,10 +171,7 @@ inline void project_keys(const Image<float>& image, const PackedKeys& keys, cons
                          int64_t block, float* projected) {
   for (int k = 0; k < kLanes; k += 4) {
     const float* rows[4];
-    for (int r = 0; r < 4; r++) {
-      const int64_t j = smaller(block * kLanes + k + r, image.keys - 1);
-      rows[r] = image.key + (image.key_order ? image.key_order[j] : j) * image.channels;
-    }
+    for (int r = 0; r < 4; r++) rows[r] = key_row(image, block * kLanes + k + r);
     project_rows(rows, keys.mean, image.channels, prefix,
                  projected + (block * kLanes + k) * kPrefix);
   }
