@@ -158,7 +158,8 @@ def circumstances(date: str, measured: dict[str, Any]) -> str:
     if "mean_of" in measured:
         return sentence + (
             f"The file holds the mean of the weights that the last {measured['mean_of']} runs "
-            "left. Set14 had a say in that: there, the mean is better than any of them."
+            f"left. {', '.join(measured['mean_chosen_by'])} had a say in that: there, the mean is "
+            "better than any of them."
         )
     return sentence + "Set5 was looked at now and then; the last weights are shipped."
 

@@ -7,7 +7,8 @@ in their metadata. The evaluations, without and with the self-ensemble, and the 
 benchmarks/results/NAME.json, its log to NAME.log1.csv beside it. Where earlier runs of the same
 scale led to it, they come first: each is given by its file of weights, with its log beside that;
 or, if the run began with the weights that are in the package, by --continues.
---mean-with averages the weights with those of earlier runs; the card then says so.
+--mean-with averages the weights with those of earlier runs, which needs --chosen-by: the sets whose
+scores spoke for it. The card then says so.
 benchmarks/results_page.py turns these files into the model card and docs/results.md.
 """
 
@@ -44,6 +45,9 @@ def main() -> None:
         "--mean-with", nargs="*", default=[], type=Path, help="earlier weights to average with"
     )
     parser.add_argument(
+        "--chosen-by", nargs="*", default=[], help="sets on which the mean was found to be better"
+    )
+    parser.add_argument(
         "--remark",
         nargs=2,
         action="append",
@@ -52,6 +56,8 @@ def main() -> None:
         help="what the settings don't tell about a run; 1 is the first",
     )
     args = parser.parse_args()
+    if args.mean_with and not args.chosen_by:
+        parser.error("--mean-with needs --chosen-by: which sets' scores spoke for the mean?")
     metadata = read_metadata(args.weights)
     name = metadata["hspan.model"]
     provenance = json.loads(metadata["hspan.provenance"])
@@ -79,6 +85,7 @@ def main() -> None:
     record: dict[str, Any] = {"runs": runs, "evaluation": portable(result)}
     if args.mean_with:
         record["mean_of"] = 1 + len(args.mean_with)
+        record["mean_chosen_by"] = args.chosen_by
     for number, file in enumerate((*args.after, args.weights), logged + 1):
         shutil.copyfile(file.with_name("log.csv"), RESULTS / f"{target.stem}.log{number}.csv")
     if args.ensemble:
