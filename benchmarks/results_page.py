@@ -187,7 +187,7 @@ def training(run: dict[str, Any], number: int) -> str:
     )
     start, candidates = settings["init_from"], data.get("candidates", 1)
     smaller = [f"{size:g}" for size in data.get("sizes", [1]) if size < 1]
-    before = f"averaged weights `{start}`" + (" of the run before" if number > 1 else "")
+    before = f"averaged weights `{start}`" + (" as they then stood" if number > 1 else "")
     text = template("training_run.md").substitute(
         start=f"from the {before}" if start else "from random weights",
         steps=f"{run['steps']:,}",
