@@ -171,7 +171,7 @@ def _relative_error(features: Features, work: Workload, outputs: list[Tensor]) -
     )
     weights = soft_threshold(query[work.indices[places]] @ key.T)
     expected = weights @ value
-    output = torch.cat(outputs, dim=1)[0, places].double()
+    output = torch.cat(outputs, dim=1)[0, places].detach().double()  # kept for a backward pass
     return float((output - expected).norm() / expected.norm())
 
 
