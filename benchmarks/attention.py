@@ -9,7 +9,6 @@ time. Run the tests first, and leave the machine alone meanwhile.
 """
 
 import argparse
-import json
 import os
 import sys
 from dataclasses import replace
@@ -66,29 +65,13 @@ def main() -> None:
         what = f"N = {case.tokens:,}, {case.features}, T = {case.support or 0:.0f}"
         print(f"{what}, {case.direction}: {', '.join(times) or case.skipped}", flush=True)
 
-    report = None
-    for part in settings(arguments.threads, 60 * arguments.minutes, tuple(arguments.tokens)):
-        measured = bench_attention(
-            [part],
-            say=lambda line: print(f"  {line}", file=sys.stderr, flush=True),
-            on_case=show,
-        )
-        report = measured if report is None else joined(report, measured)
-        save(report, arguments.json)  # the whole takes an hour, and may be interrupted
-    if report is not None:
-        draw(report, arguments.figures)
-
-
-def joined(first: AttentionReport, second: AttentionReport) -> AttentionReport:
-    """Both reports' cases, under the date and the machine of the first."""
-    return replace(
-        first, settings=first.settings + second.settings, cases=first.cases + second.cases
+    report = bench_attention(
+        settings(arguments.threads, 60 * arguments.minutes, tuple(arguments.tokens)),
+        say=lambda line: print(f"  {line}", file=sys.stderr, flush=True),
+        on_case=show,
+        on_report=lambda report: report.save(arguments.json),
     )
-
-
-def save(report: AttentionReport, path: Path) -> None:
-    text = json.dumps(report.to_json(), indent=1, allow_nan=False, ensure_ascii=False)
-    path.write_text(text + "\n", encoding="utf-8")
+    draw(report, arguments.figures)
 
 
 def draw(report: AttentionReport, folder: Path) -> None:

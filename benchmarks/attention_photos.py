@@ -10,7 +10,6 @@ benchmarks/results/attention_photos.json, which docs/attention.md quotes.
 """
 
 import argparse
-import json
 import os
 import statistics
 import sys
@@ -85,9 +84,8 @@ def main() -> None:
             file=sys.stderr,
             flush=True,
         ),
+        on_report=lambda report: report.save(arguments.json),
     )
-    text = json.dumps(report.to_json(), indent=1, allow_nan=False, ensure_ascii=False)
-    arguments.json.write_text(text + "\n", encoding="utf-8")
     for tokens in arguments.tokens:
         for direction in directions:
             print(*summary(report, tokens, direction), sep="\n")

@@ -49,6 +49,26 @@ def test_json_and_backward(capsys, tmp_path):
     assert "forward+backward" in out
 
 
+def test_an_interruption_keeps_what_is_measured(capsys, monkeypatch, tmp_path):
+    from hspan.evaluation.bench_attention import _run
+
+    measure = _run.measure_case
+
+    def interrupted(methods, features, *arguments, **options):
+        if features.query.shape[1] == 100:
+            raise KeyboardInterrupt
+        return measure(methods, features, *arguments, **options)
+
+    monkeypatch.setattr(_run, "measure_case", interrupted)
+    target = tmp_path / "report.json"
+    status, _, err = run(capsys, "--n", "64,100", "--method", "released", *QUICK, "--json", target)
+    assert status == 130
+    assert "Traceback" not in err
+    cases = json.loads(target.read_text(encoding="utf-8"))["cases"]
+    assert [c["tokens"] for c in cases] == [64]
+    assert [path.name for path in tmp_path.iterdir()] == ["report.json"]
+
+
 def test_json_on_stdout_stands_alone(capsys):
     status, out, err = run(capsys, "--n", 64, "--method", "released", *QUICK, "--json", "-")
     assert status == 0

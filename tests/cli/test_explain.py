@@ -66,7 +66,7 @@ def test_json_file_with_maps(photo, weights, tmp_path):
         (["--maps", "-o", "x.png"], 2, "name its file with --json"),
         (["-o", "x.jpg"], 2, "a plot is written as .png, .svg, .pdf"),
         (["-o", "absent/x.png"], 2, "there is no folder absent"),
-        (["--json", "absent/x.json"], 1, "can't write"),
+        (["--json", "absent/x.json"], 1, "can't be written"),
         (["--layer", "tail"], 2, "isn't attention"),
     ],
 )

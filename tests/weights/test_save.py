@@ -84,5 +84,5 @@ def test_impossible_calls(tmp_path, network):
         save_model(nn.Linear(1, 1), tmp_path / "x.safetensors", name="hspan")
     with pytest.raises(UsageError, match="did you mean hspan-light"):
         save_model(network, tmp_path / "x.safetensors", name="hspan-lite")
-    with pytest.raises(InputError, match="can't write"):
+    with pytest.raises(InputError, match="can't be written"):
         save_model(network, tmp_path / "missing" / "x.safetensors", name="hspan")

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from hspan.cli._json_output import check_json, write_json
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -69,7 +71,7 @@ def attention(
         plot_attention,
     )
 
-    _check_json(json_file)
+    check_json(json_file)
     if plot is not None:
         check_plot(plot)
     given: dict[str, Any] = {
@@ -90,9 +92,17 @@ def attention(
     )
     notes = Console(stderr=True, highlight=False)
     out = notes if json_file == "-" else Console(highlight=False)
+
+    def keep(report: AttentionReport) -> None:  # an interruption loses only what it interrupts
+        if json_file not in (None, "-"):
+            write_json(report.to_json(), json_file)
+
     with notes.status("") as status:
         report = bench_attention(
-            [settings], say=status.update, on_case=lambda case: _print_case(case, out)
+            [settings],
+            say=status.update,
+            on_case=lambda case: _print_case(case, out),
+            on_report=keep,
         )
     _print_machine(
         report,
@@ -100,8 +110,8 @@ def attention(
         "medians of runs that alternate in one process; × ours: time over that of hspan; error: "
         "relative, against float64; ~: scaled from some of the queries; --json has the protocol",
     )
-    if json_file is not None:
-        _write_json(report, json_file)
+    if json_file == "-":
+        write_json(report.to_json(), json_file)
     if plot is not None:
         plot_attention(report, [plot])
 
@@ -144,7 +154,7 @@ def models(
     from hspan.evaluation.bench_attention import check_plot
     from hspan.evaluation.bench_models import ModelSettings, bench_models, plot_models
 
-    _check_json(json_file)
+    check_json(json_file)
     if plot is not None:
         check_plot(plot)
     given: dict[str, Any] = {
@@ -173,7 +183,7 @@ def models(
         "network; attention over N positions counts as N×N; --json has the protocol",
     )
     if json_file is not None:
-        _write_json(report, json_file)
+        write_json(report.to_json(), json_file)
     if plot is not None:
         plot_models(report, [plot])
 
@@ -205,14 +215,6 @@ def _check_own(features: str, given: dict[str, Any]) -> None:
     for name in ("channels", "support"):
         if features == "network" and given[name] is not None:
             raise UsageError(f"--{name} can't be chosen: the network's features have their own")
-
-
-def _check_json(target: str | None) -> None:
-    """Before minutes of work, not after them."""
-    from hspan.errors import UsageError
-
-    if target is not None and target != "-" and not Path(target).parent.is_dir():
-        raise UsageError(f"--json {target}: there is no folder {Path(target).parent}")
 
 
 def _print_case(case: Case, console: Console) -> None:
@@ -317,18 +319,3 @@ def _kernel(machine: dict[str, Any]) -> str:
     if machine["instruction_set"] is None:
         return f"hspan: backend {machine['backend']}; {machine['no_compiled_kernels']}"
     return f"hspan: backend {machine['backend']}, instruction set {machine['instruction_set']}"
-
-
-def _write_json(report: AttentionReport | ModelsReport, target: str) -> None:
-    import json
-
-    from hspan.errors import InputError
-
-    text = json.dumps(report.to_json(), indent=2, allow_nan=False, ensure_ascii=False)
-    if target == "-":
-        print(text)
-        return
-    try:
-        Path(target).write_text(text + "\n", encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"can't write {target}: {error.strerror or error}") from error

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from hspan.cli._json_output import check_json, write_json
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
@@ -71,7 +73,7 @@ def evaluate(
 
     from hspan.evaluation import evaluate as run
 
-    _check_json(json_file)
+    check_json(json_file)
     notes = Console(stderr=True, highlight=False)
     with _Progress(notes) as progress:
         result = run(
@@ -89,7 +91,7 @@ def evaluate(
         )
     _print(result, grey, notes if json_file == "-" else Console(highlight=False))
     if json_file is not None:
-        _write_json(result, json_file)
+        write_json(result.to_json(), json_file)
     if not result.complete:
         raise typer.Exit(1)
 
@@ -197,32 +199,3 @@ def _tile(text: str) -> int | Literal["auto"]:
     if not text.isdecimal():
         raise UsageError(f"--tile is auto, 0 or a number of pixels, got {text!r}")
     return int(text)
-
-
-def _check_json(target: str | None) -> None:
-    """Before hours of work, not after them."""
-    from hspan.errors import UsageError
-
-    if target is not None and target != "-" and not Path(target).parent.is_dir():
-        raise UsageError(f"--json {target}: there is no folder {Path(target).parent}")
-
-
-def _write_json(result: Evaluation, target: str) -> None:
-    import json
-    import os
-
-    from hspan.errors import InputError
-
-    text = json.dumps(result.to_json(), indent=2, allow_nan=False, ensure_ascii=False)
-    if target == "-":
-        print(text)
-        return
-    path = Path(target)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(text + "\n", encoding="utf-8")
-        os.replace(temporary, path)
-    except OSError as error:
-        raise InputError(f"can't write {path}: {error.strerror or error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hspan.errors import InputError, UsageError
+from hspan._whole_files import write_text
+from hspan.errors import UsageError
 
 if TYPE_CHECKING:
     from hspan.explanation import Explanation, LayerExplanation
@@ -86,7 +87,7 @@ def explain(
         if json_file == "-":
             print(text)
         else:
-            _write(Path(json_file), text + "\n")
+            write_text(Path(json_file), text + "\n")
     if json_file != "-":
         _print(explanation)
     if figure is not None:
@@ -105,13 +106,6 @@ def _check(target: Path, image: Path, *, overwrite: bool) -> None:
         raise UsageError(f"{target} is the input itself: name another output")
     if not overwrite:
         raise UsageError(f"{target} exists already; --overwrite replaces it")
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"can't write {path}: {error.strerror or error}") from error
 
 
 def _print(explanation: Explanation) -> None:

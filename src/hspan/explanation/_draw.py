@@ -6,7 +6,6 @@ import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hspan.errors import InputError
 from hspan.explanation._panels import (
     difference_panel,
     distance_panel,
@@ -40,15 +39,12 @@ def draw_explanation(explanation: Explanation, path: Path, *, title: str = "") -
     check_figure(path)
     from matplotlib import rc_context
 
-    from hspan.evaluation.bench_attention._plot import without_date
+    from hspan.evaluation.bench_attention import save_figure
 
     with rc_context(_STYLE):
         one = len(explanation.layers) == 1
         figure = (_in_full if one else _overview)(explanation, title)
-        try:
-            figure.savefig(path, dpi=120, metadata=without_date(path))
-        except OSError as error:
-            raise InputError(f"can't write {path}: {error.strerror or error}") from error
+        save_figure(figure, path, dpi=120)
 
 
 def _in_full(explanation: Explanation, title: str) -> Figure:

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from hspan._version import __version__
+from hspan._whole_files import new_file
 from hspan.errors import HspanError, InputError, UsageError
 from hspan.export._check import (
     SIZES,
@@ -129,14 +130,8 @@ def _export_program(
         "hspan.version": __version__,
         **metadata,
     }
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")
-    try:
+    with new_file(path, suffix=path.suffix) as temporary:
         torch.export.save(program, temporary, extra_files={"metadata.json": json.dumps(entries)})
-        os.replace(temporary, path)
-    except OSError as error:
-        raise InputError(f"can't write {path}: {error.strerror or error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
     return found
 
 
@@ -144,27 +139,21 @@ def _compile_package(model: nn.Module, path: Path, check: bool) -> list[Deviatio
     from torch._inductor import aoti_compile_and_package, aoti_load_package
 
     program = opened(trace(model))
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            aoti_compile_and_package(program, package_path=str(temporary))
-        found: list[Deviation] = []
-        if check:
-            found = _compared(_from_module(aoti_load_package(str(temporary))), model, "fp32")
-        os.replace(temporary, path)
+        with new_file(path, suffix=path.suffix) as temporary:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                aoti_compile_and_package(program, package_path=str(temporary))
+            if not check:
+                return []
+            return _compared(_from_module(aoti_load_package(str(temporary))), model, "fp32")
     except HspanError:
         raise
-    except OSError as error:
-        raise InputError(f"can't write {path}: {error.strerror or error}") from error
     except Exception as error:  # the compiler's, of a dozen kinds
         reason = (str(error).strip().splitlines() or ["no reason given"])[0][:200]
         raise HspanError(
             f"AOTInductor can't compile {registry_name(model)}: {reason} (it needs a C++ compiler)"
         ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
-    return found
 
 
 def _from_module(module: object) -> Run:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from hspan._version import __version__
-from hspan.errors import HspanError, InputError, UsageError
+from hspan._whole_files import write_bytes
+from hspan.errors import HspanError, UsageError
 from hspan.export._onnx_functions import DOMAIN, OPSET, attention_functions
 from hspan.export._packages import OnnxModel, package
 from hspan.export._program import decomposed, trace
@@ -85,18 +85,6 @@ def write_onnx(proto: OnnxModel, path: Path) -> None:
         raise UsageError(f"{path}: ONNX files end in .onnx")
     package("onnx").checker.check_model(proto)
     write_bytes(path, proto.SerializeToString())
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write to a temporary name in the same folder, then rename: never a half-written file."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise InputError(f"can't write {path}: {error.strerror or error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def set_metadata(proto: OnnxModel, entries: Mapping[str, str]) -> None:

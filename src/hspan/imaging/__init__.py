@@ -13,7 +13,6 @@ from hspan.imaging._formats import (
 from hspan.imaging._layers import Layers, open_layers
 from hspan.imaging._picture import ImageInfo, Picture
 from hspan.imaging._read import probe_image, read_image
-from hspan.imaging._replace import new_file
 from hspan.imaging._resize import imresize
 from hspan.imaging._scratch import create_scratch, flush, open_scratch, release, reserve
 from hspan.imaging._write import write_image
@@ -32,7 +31,6 @@ __all__ = [
     "format_of",
     "images_in",
     "imresize",
-    "new_file",
     "open_layers",
     "open_scratch",
     "probe_image",

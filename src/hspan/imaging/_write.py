@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hspan._whole_files import new_file
 from hspan.errors import InputError, UsageError
 from hspan.imaging import _exif, _jfif, _png, _xmp
 from hspan.imaging._formats import (
@@ -20,7 +21,6 @@ from hspan.imaging._formats import (
 )
 from hspan.imaging._picture import Picture
 from hspan.imaging._read import profile_fits
-from hspan.imaging._replace import new_file
 from hspan.imaging._scratch import raw_file, release
 
 if TYPE_CHECKING:

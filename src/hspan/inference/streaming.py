@@ -25,12 +25,12 @@ from typing import IO
 import torch
 
 from hspan._version import __version__
+from hspan._whole_files import new_file
 from hspan.errors import HspanError, InputError
 from hspan.imaging import (
     Layers,
     Picture,
     create_scratch,
-    new_file,
     open_layers,
     open_scratch,
     read_image,

@@ -8,8 +8,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hspan.errors import InputError, UsageError
-from hspan.evaluation.bench_attention._plot import without_date
+from hspan.errors import UsageError
+from hspan.evaluation.bench_attention import save_figure
 from hspan.reproduce._blocks import Picture
 
 if TYPE_CHECKING:
@@ -79,13 +79,8 @@ def save_picture(figure: Figure, folder: Path, stem: str, caption: str) -> Pictu
     Raises:
         InputError: the folder can't be written.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for suffix in (".png", ".svg"):
-            path = folder / f"{stem}{suffix}"
-            figure.savefig(path, dpi=300, metadata=without_date(path))
-    except OSError as error:
-        raise InputError(f"can't write {folder}: {error.strerror or error}") from error
+    for suffix in (".png", ".svg"):
+        save_figure(figure, folder / f"{stem}{suffix}", dpi=300, parents=True)
     return Picture(stem, caption)
 
 

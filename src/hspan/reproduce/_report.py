@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import html
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hspan.errors import InputError
+from hspan._whole_files import write_text
 from hspan.evaluation.bench_attention._machine import (
     describe_commit,
     describe_machine,
@@ -97,7 +96,7 @@ def save_report(report: Report, job: Job) -> Path:
         if isinstance(block, Table):
             texts |= {f"{block.name}.csv": to_csv(block), f"{block.name}.tex": to_latex(block)}
     for name, words in texts.items():
-        write_text(job.folder / name, words)
+        write_text(job.folder / name, words, parents=True)
     return job.folder / "report.md"
 
 
@@ -130,25 +129,8 @@ measured ones and are marked.</p><ul>{links}</ul>
 {sections}
 </body></html>
 """
-    write_text(out / "report.html", page)
+    write_text(out / "report.html", page, parents=True)
     return out / "report.html"
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file, so that an interruption leaves the old one or the new one.
-
-    Raises:
-        InputError: it can't be written.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    except OSError as error:
-        raise InputError(f"can't write {path}: {error.strerror or error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _origin(content: dict[str, Any]) -> str:

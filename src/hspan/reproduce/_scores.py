@@ -9,12 +9,12 @@ from dataclasses import asdict, dataclass
 from typing import Literal
 
 from hspan._version import __version__
+from hspan._whole_files import write_text
 from hspan.errors import InputError
 from hspan.evaluation import Failure, ImageScore, evaluate
 from hspan.reproduce._benchmarks import Dataset
 from hspan.reproduce._contestants import Contestant
 from hspan.reproduce._job import Job
-from hspan.reproduce._report import write_text
 
 Kind = Literal["BI", "BD"]
 Grey = Literal["replicate", "raw"]
@@ -73,7 +73,7 @@ def score(
     assert found.ssim is not None
     assert found.seconds is not None
     scored = Scored(found.psnr, found.ssim, found.seconds, len(found.images))
-    write_text(path, json.dumps(asdict(scored)) + "\n")
+    write_text(path, json.dumps(asdict(scored)) + "\n", parents=True)
     return scored
 
 

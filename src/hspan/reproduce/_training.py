@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
+from hspan._whole_files import write_text
 from hspan.errors import HspanError, UsageError
 from hspan.models.surgery import add_hspa, replace_softmax
 from hspan.reproduce._benchmarks import crop_images, find_dataset, fingerprint
 from hspan.reproduce._blocks import plural
 from hspan.reproduce._job import Job
-from hspan.reproduce._report import write_text
 from hspan.weights import load_model
 from hspan.weights._container import read_metadata
 

@@ -14,8 +14,9 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch import nn
 
 from hspan._allocator import keep_memory
+from hspan._whole_files import write_text
 from hspan.data import ImageCache, build_cache
-from hspan.errors import HspanError, InputError, UsageError
+from hspan.errors import HspanError, UsageError
 from hspan.models import create_model
 from hspan.training._callbacks import (
     CheckpointCallback,
@@ -149,11 +150,7 @@ def train(
     if recipe.data.validation:
         images = ValidationSet(recipe.data.validation, recipe.model.scale, recipe.data.kind)
         validation = ValidationCallback(images, recipe.logging.validate_every, stop)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "recipe.toml").write_text(recipe.as_toml(), encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"can't write to {out}: {error.strerror or error}") from error
+    write_text(out / "recipe.toml", recipe.as_toml(), parents=True)
     trainer = _trainer(recipe, out, stop, validation, observer)
     if isinstance(trainer.accelerator, CPUAccelerator):
         keep_memory()

@@ -7,7 +7,6 @@ never executed.
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors import torch as safetensors_torch
 from torch import Tensor
 
+from hspan._whole_files import write_bytes
 from hspan.errors import InputError, WeightsError
 from hspan.weights._bounds import check_archive, check_sizes
 from hspan.weights._matlab import MAGIC, MAGIC_HDF5, read_matlab
@@ -95,20 +95,12 @@ def is_safetensors(path: Path) -> bool:
 
 
 def write_safetensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
-    """Write to a temporary name in the same folder, then rename: never a half-written file.
+    """Write tensors with their metadata; the file is there whole or not at all.
 
     Raises:
         InputError: the folder is missing or the file can't be written.
     """
-    content = safetensors_torch.save(dict(tensors), metadata)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise InputError(f"can't write {path}: {error.strerror or error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_bytes(path, safetensors_torch.save(dict(tensors), metadata))
 
 
 def _first_bytes(path: Path, count: int) -> bytes:

@@ -97,7 +97,7 @@ def test_what_cannot_be_drawn(tmp_path):
         check_plot(tmp_path / "nowhere" / "plot.png")
     folder = tmp_path / "folder.png"
     folder.mkdir()
-    with pytest.raises(InputError, match="can't write"):
+    with pytest.raises(InputError, match="is a folder"):
         plot_attention(report(case(100)), [folder])
 
 

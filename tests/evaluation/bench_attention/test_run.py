@@ -10,7 +10,7 @@ QUICK = {"channels": 16, "support": 4.0, "budget": 0.1, "methods": ("sdpa-fp32",
 
 
 def test_cases_of_all_settings_in_order():
-    seen, said = [], []
+    seen, said, reports = [], [], []
     report = bench_attention(
         [
             Settings(tokens=(64, 100), directions=("forward", "forward+backward"), **QUICK),
@@ -18,8 +18,11 @@ def test_cases_of_all_settings_in_order():
         ],
         on_case=seen.append,
         say=said.append,
+        on_report=reports.append,
     )
     assert tuple(seen) == report.cases
+    assert [r.cases for r in reports] == [report.cases[: i + 1] for i in range(len(seen))]
+    assert reports[-1] == report
     found = [(c.tokens, c.features, c.direction) for c in report.cases]
     both = ("forward", "forward+backward")
     assert found == [*((n, "photo", d) for n in (64, 100) for d in both), (64, "gaussian", both[0])]

@@ -2,7 +2,7 @@
 
 from hspan.evaluation.bench_attention._features import KINDS, Features, Kind, draw_features
 from hspan.evaluation.bench_attention._methods import DIRECTIONS, METHODS, Direction, Method
-from hspan.evaluation.bench_attention._plot import alike, check_plot, plot_attention
+from hspan.evaluation.bench_attention._plot import alike, check_plot, plot_attention, save_figure
 from hspan.evaluation.bench_attention._released import released_attention
 from hspan.evaluation.bench_attention._report import (
     AttentionReport,
@@ -32,4 +32,5 @@ __all__ = [
     "plot_attention",
     "released_attention",
     "report_from_json",
+    "save_figure",
 ]

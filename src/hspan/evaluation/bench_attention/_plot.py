@@ -7,12 +7,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hspan._whole_files import new_file
 from hspan.errors import InputError, UsageError
 from hspan.evaluation.bench_attention._methods import METHODS, OURS
 from hspan.evaluation.bench_attention._report import AttentionReport, Case
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 SUFFIXES = (".png", ".svg", ".pdf")
 
@@ -88,10 +90,7 @@ def plot_attention(
         extrapolated = any(r.extrapolated for case in chosen for r in case.results)
         figure.suptitle(_title(chosen[0], report, extrapolated), fontsize=8)
         for path in paths:
-            try:
-                figure.savefig(path, dpi=200, metadata=without_date(path))
-            except OSError as error:
-                raise InputError(f"can't write {path}: {error.strerror or error}") from error
+            save_figure(figure, path, dpi=200)
 
 
 def alike(cases: Sequence[Case], first: Case | None = None) -> list[Case]:
@@ -164,7 +163,19 @@ def _title(case: Case, report: AttentionReport, extrapolated: bool) -> str:
     )
 
 
-def without_date(path: Path) -> dict[str, None]:
-    """What makes the same figure the same file."""
-    date = {".svg": "Date", ".pdf": "CreationDate"}.get(path.suffix.lower())
-    return {date: None} if date else {}
+def save_figure(figure: Figure, path: Path, *, dpi: int, parents: bool = False) -> None:
+    """Write a figure, without the date, so that the same one is the same file.
+
+    Args:
+        figure: of matplotlib.
+        path: the file to write, of one of `SUFFIXES`.
+        dpi: pixels per inch, of PNG.
+        parents: make the folders above it that don't exist yet.
+
+    Raises:
+        InputError: the file can't be written.
+    """
+    form = path.suffix.lower()
+    date = {".svg": "Date", ".pdf": "CreationDate"}.get(form)
+    with new_file(path, parents=parents) as temporary:
+        figure.savefig(temporary, format=form[1:], dpi=dpi, metadata={date: None} if date else None)

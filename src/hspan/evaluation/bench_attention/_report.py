@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from hspan._whole_files import write_text
 from hspan.errors import InputError
 
 SCHEMA = "hspan.bench.attention/1"
@@ -100,6 +101,15 @@ class AttentionReport:
     def to_json(self) -> dict[str, Any]:
         """Plain dictionaries and lists, with the schema's name first."""
         return {"schema": SCHEMA, **asdict(self)}
+
+    def save(self, path: Path) -> None:
+        """Write it as JSON, in place of the file that may be there.
+
+        Raises:
+            InputError: the file can't be written.
+        """
+        text = json.dumps(self.to_json(), indent=1, allow_nan=False, ensure_ascii=False)
+        write_text(path, text + "\n")
 
 
 def report_from_json(path: Path) -> AttentionReport:

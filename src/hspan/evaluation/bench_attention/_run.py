@@ -46,6 +46,7 @@ def bench_attention(
     *,
     say: Say = lambda line: None,
     on_case: Callable[[Case], None] = lambda case: None,
+    on_report: Callable[[AttentionReport], None] = lambda report: None,
 ) -> AttentionReport:
     """Measure attention.
 
@@ -53,6 +54,8 @@ def bench_attention(
         settings: one or more; the budget is each one's own, the threads reported the first's.
         say: told what happens next, in a few words.
         on_case: given every case as soon as it is measured.
+        on_report: given the report so far after every case, to be saved: all settings together
+            take up to an hour, and may be interrupted.
 
     Raises:
         InputError: a named photograph can't be read.
@@ -60,24 +63,23 @@ def bench_attention(
     """
     for one in settings:
         check_image(one.image)
-    date = now()
     with torch_threads(settings[0].threads if settings else None):
         machine = {**describe_machine(), **describe_kernel()}
-    cases: list[Case] = []
-    for one in settings:
-        with torch_threads(one.threads):
-            for case in _cases(one, say):
-                cases.append(case)
-                on_case(case)
-    return AttentionReport(
-        date=date,
+    report = AttentionReport(
+        date=now(),
         commit=describe_commit(),
         machine=machine,
         versions=describe_versions(),
         settings=tuple(_plain(one) for one in settings),
         protocol=PROTOCOL,
-        cases=tuple(cases),
     )
+    for one in settings:
+        with torch_threads(one.threads):
+            for case in _cases(one, say):
+                report = replace(report, cases=(*report.cases, case))
+                on_case(case)
+                on_report(report)
+    return report
 
 
 def _cases(settings: Settings, say: Say) -> Iterator[Case]:

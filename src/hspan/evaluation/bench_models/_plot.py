@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from hspan.errors import InputError
 from hspan.evaluation._labels import label_points
 from hspan.evaluation._published import published_row
-from hspan.evaluation.bench_attention._plot import check_plot, without_date
+from hspan.evaluation.bench_attention._plot import check_plot, save_figure
 from hspan.evaluation.bench_models._report import ModelCase, ModelResult, ModelsReport
 
 if TYPE_CHECKING:
@@ -65,10 +65,7 @@ def plot_models(report: ModelsReport, paths: Sequence[Path]) -> None:
         label_points(upper, sizes, font_size=7)
         label_points(lower, times, font_size=7)
         for path in paths:
-            try:
-                figure.savefig(path, dpi=200, metadata=without_date(path))
-            except OSError as error:
-                raise InputError(f"can't write {path}: {error.strerror or error}") from error
+            save_figure(figure, path, dpi=200)
 
 
 def _points(
