@@ -1,4 +1,4 @@
-"""Residual blocks in bf16: hspan's kernel for AMX beside two convolutions by oneDNN.
+"""Residual blocks in bf16: hspan's kernel beside two convolutions by oneDNN.
 
     python benchmarks/residual_block.py [--threads 1] [--out FILE.json]
 
@@ -71,7 +71,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     if not residual.HAS_KERNEL:
-        parser.exit(1, "this machine has no AMX, or hspan was installed without its kernels\n")
+        parser.exit(1, "no kernel: that takes AMX or AVX-512 with bf16, and a compiled hspan\n")
     keep_memory()
     torch.set_num_threads(arguments.threads)
     result: dict[str, Any] = {

@@ -1,15 +1,13 @@
-// Parts of an image of features, as 3x3 convolutions on AMX read them.
+// Parts of an image of features, as 3x3 convolutions read them.
 //
 // A part lies in memory with two positions more on every side, and its channels, filled up with
 // zeros to a multiple of 32, beside each other. Rows follow each other without gaps, so that all
-// positions are one long sequence, and a neighbour is a fixed number of places away: a convolution
-// becomes nine products of matrices. What that computes between two rows is nonsense, and nobody
-// reads it.
+// positions are one long sequence, and a neighbour is a fixed number of places away.
 #pragma once
 
 #include "pairs.h"
 
-#if defined(HSPAN_AMX)
+#if defined(HSPAN_PAIRS)
 
 namespace hspan::HSPAN_ISA {
 
@@ -93,73 +91,48 @@ inline void put_part(const Features& image, const Part& part, const uint16_t* fr
   }
 }
 
-// The rows and columns of a part, halo of one included, that lie in the image.
-struct Inside {
+// Rows and columns of a part.
+struct Area {
   int64_t top, bottom, left, right;
-
-  Inside(const Features& image, const Part& part)
-      : top(part.top == 0 ? kHalo : kHalo - 1),
-        bottom(part.height + kHalo + (part.top + part.height == image.height ? 0 : 1)),
-        left(part.left == 0 ? kHalo : kHalo - 1),
-        right(part.width + kHalo + (part.left + part.width == image.width ? 0 : 1)) {}
 };
 
+HSPAN_INLINE Area without_halo(const Part& part) {
+  return {kHalo, kHalo + part.height, kHalo, kHalo + part.width};
+}
+
+// Halo of one included, as far as it lies in the image.
+HSPAN_INLINE Area inside(const Features& image, const Part& part) {
+  return {part.top == 0 ? kHalo : kHalo - 1,
+          part.height + kHalo + (part.top + part.height == image.height ? 0 : 1),
+          part.left == 0 ? kHalo : kHalo - 1,
+          part.width + kHalo + (part.left + part.width == image.width ? 0 : 1)};
+}
+
 // Makes zero what the next convolution reads and no pixel stands for.
-inline void clear_outside(const Part& part, const Inside& inside, uint16_t* places) {
+inline void clear_outside(const Part& part, const Area& area, uint16_t* places) {
   const int64_t row = part.pitch * part.depth;
-  clear(places + (inside.top - 1) * row, row);
-  for (int64_t r = inside.top; r < inside.bottom; r++) {
-    clear(places + r * row, inside.left * part.depth);
-    clear(places + r * row + inside.right * part.depth, (part.pitch - inside.right) * part.depth);
+  clear(places + (area.top - 1) * row, row);
+  for (int64_t r = area.top; r < area.bottom; r++) {
+    clear(places + r * row, area.left * part.depth);
+    clear(places + r * row + area.right * part.depth, (part.pitch - area.right) * part.depth);
   }
-  clear(places + inside.bottom * row, row);
+  clear(places + area.bottom * row, row);
 }
 
-// Pairs of neighbouring positions, [positions / 2, depth] words of one channel each; zero outside
-// the part proper, and for kSpare positions after it.
-inline void pair_positions(const Part& part, const uint16_t* places, uint32_t* pairs) {
-  const int64_t depth = part.depth, half = part.pitch / 2;
-  const auto wipe = [&](int64_t first, int64_t last) {
-    __builtin_memset(pairs + first * depth, 0, static_cast<std::size_t>((last - first) * depth) * 4);
-  };
-  wipe(0, kHalo * half);
-  for (int64_t r = kHalo; r < part.height + kHalo; r++) {
-    const int64_t row = r * half, last = kHalo + part.width;
-    wipe(row, row + kHalo / 2);
-    for (int64_t c = kHalo; c < last; c += 2) {
-      const uint16_t* low = places + (r * part.pitch + c) * depth;
-      for (int64_t d = 0; d < depth; d += 32) {
-        uint32_t words[2][kLanes] = {};
-        __builtin_memcpy(words[0], low + d, sizeof words[0]);
-        if (c + 1 < last) __builtin_memcpy(words[1], low + depth + d, sizeof words[1]);
-        interleave(words[0], words[1], kLanes, pairs + (row + c / 2) * depth + d);
+// sums[channel] += the gradients of the output, which are those of the bias.
+inline void add_bias_gradients(const Part& part, const uint16_t* places, float* sums) {
+  for (int64_t d = 0; d < part.depth; d += kLanes) {
+    Lanes total[2] = {broadcast(0.f), broadcast(0.f)};
+    for (int64_t r = kHalo; r < part.height + kHalo; r++) {
+      const uint16_t* at = places + (r * part.pitch + kHalo) * part.depth + d;
+      for (int64_t c = 0; c + 2 <= part.width; c += 2, at += 2 * part.depth) {
+        total[0] = total[0] + load_halves(at);
+        total[1] = total[1] + load_halves(at + part.depth);
       }
+      if (part.width % 2) total[0] = total[0] + load_halves(at);
     }
-    wipe(row + (last + 1) / 2, row + half);
+    store(sums + d, load(sums + d) + (total[0] + total[1]));
   }
-  wipe((part.height + kHalo) * half, (part.height + 2 * kHalo) * half + kSpare / 2);
-}
-
-// Channel by channel, [depth, stride], all positions side by side, and some of the spare ones: they
-// meet zeros, but must be numbers.
-inline void turn_positions(const Part& part, const uint16_t* places, int64_t stride,
-                           uint16_t* turned) {
-  const int64_t depth = part.depth, count = (part.height + 2 * kHalo) * part.pitch;
-  for (int64_t p = 0; p < count + 32; p += 32)
-    for (int64_t d = 0; d < depth; d += 32) {
-      alignas(64) uint32_t pairs[kLanes * 32], columns[kTileWords];
-      for (int i = 0; i < kLanes; i++) {
-        uint32_t words[2][kLanes];
-        __builtin_memcpy(words[0], places + (p + 2 * i) * depth + d, sizeof words[0]);
-        __builtin_memcpy(words[1], places + (p + 2 * i + 1) * depth + d, sizeof words[1]);
-        interleave(words[0], words[1], kLanes, pairs + i * 32);
-      }
-      for (int64_t h = 0; h < 2; h++) {
-        transpose_words(pairs + h * kLanes, 32, columns);
-        for (int64_t c = 0; c < kLanes; c++)
-          __builtin_memcpy(turned + (d + h * kLanes + c) * stride + p, columns + c * kLanes, 64);
-      }
-    }
 }
 
 }  // namespace hspan::HSPAN_ISA

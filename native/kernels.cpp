@@ -36,11 +36,14 @@ const Kernels& table() {
 #else
       {},
 #endif
-#if defined(HSPAN_AMX)
-      {pack_weights, residual_forward, residual_backward},
-      {short_forward, short_backward},
+#if defined(HSPAN_RESIDUAL)
+      {kMatrices, own_bytes, pack_weights, unpack_gradients, residual_forward, residual_backward},
 #else
       {},
+#endif
+#if defined(HSPAN_AMX)
+      {short_forward, short_backward},
+#else
       {},
 #endif
   };

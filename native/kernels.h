@@ -217,10 +217,10 @@ struct Features {
 
 constexpr int kTaps = 9;        // of a 3x3 convolution
 constexpr int64_t kHalo = 2;    // a second convolution needs what the first one makes of a halo
-constexpr int64_t kSpare = 64;  // places after a part that may be read, for nothing
+constexpr int64_t kSpare = 64;  // places around a part that may be read, for nothing
 
 // A part of an image, taken with its halo: rows of pitch places, an even number, of depth channels,
-// a multiple of 32.
+// a multiple of 32. It begins at an even row and column of the image.
 struct Part {
   int64_t top, left, height, width;
   int64_t pitch, depth;
@@ -234,20 +234,27 @@ struct ResidualWeights {
   const float *first_bias, *second_bias;  // [depth]; null in the backward pass
 };
 
-// What one thread works in. Places: [places() + kSpare, depth] of the largest part.
+// What one thread works in. Places: [places(), depth] of the largest part, and on both sides of them a
+// row and kSpare places that may be read.
 struct ResidualScratch {
   uint16_t *x, *inner, *grad, *d_inner;  // places; the last two only for the backward pass, as
-  uint32_t* pairs;                       // [places / 2, depth]
-  uint16_t* turned;                      // [depth, stride]
-  int64_t stride;
-  float *d_first, *d_second;            // [9, depth, depth] sums over what the thread has done
-  float *d_first_bias, *d_second_bias;  // [depth]
+  float *d_first, *d_second;             // [matrices, depth, depth] sums over what the thread has done
+  float *d_first_bias, *d_second_bias;   // [depth]
+  void* own;                             // what own_bytes asked for
 };
 
-// 3x3 convolutions in bf16 with sums in float32; null where the processor has no tiles.
+// 3x3 convolutions in bf16 with sums in float32; null where the processor multiplies no pairs.
 struct ResidualKernels {
+  // Of channels in by channels out, that a convolution multiplies by: its taps, or what they become.
+  int matrices;
+  int64_t (*own_bytes)(const Part& largest, bool backward);
+  // Weights [C out, C in, 3, 3], or gradients of them, to and from those matrices; for the backward
+  // pass turned, so that they map gradients of the output to gradients of the input. Only the
+  // channels [first, last) that go out: of [0, depth), in sixteens, and of [0, channels).
   void (*pack_weights)(const float* weights, int64_t channels, int64_t depth, bool turned,
-                       int64_t first, int64_t last, uint16_t* tiles);
+                       int64_t first, int64_t last, uint16_t* matrices);
+  void (*unpack_gradients)(const float* matrices, int64_t channels, int64_t depth, int64_t first,
+                           int64_t last, float* d_weights);
   // inner: the activations between the convolutions, [H, W, C]; null if nobody asks.
   void (*forward)(const Features&, const Part&, const ResidualWeights&, const uint16_t* x,
                   const ResidualScratch&, uint16_t* inner, uint16_t* out);

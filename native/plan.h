@@ -80,9 +80,10 @@ struct PrefixStore {
   Prefix prefix;
 };
 
-// Where the bounds of prefixes may pay: fewer channels are soon multiplied, what more of them hold isn't
-// found in 31, and where more energy than that lies beyond these, hardly a block is ruled out.
-constexpr int64_t kLeastPrefixed = 64, kMostPrefixed = 256;
+// Where the bounds of prefixes may pay: fewer channels are soon multiplied, and where more energy than
+// that lies beyond 31 directions, hardly a block is ruled out. Unless channels are so many that it
+// pays already to multiply no block twice: the bounds then tell which blocks to begin with.
+constexpr int64_t kLeastPrefixed = 64, kWide = 256, kMostPrefixed = 512;
 constexpr float kMostBeyond = 0.08f;
 
 // Gives the keys a prefix; always: although it isn't likely to pay.
@@ -99,7 +100,8 @@ inline void add_prefix(const Kernels& kernels, const Image<float>& image, bool a
   Prefix& prefix = own->prefix;
   const RealKernels<float>& real = kernels.for_float;
   const Basis found = real.find_basis(image, store.packed, own->basis.data(), work.data());
-  if (!(found.beyond <= (always ? 1 : kMostBeyond))) return;  // NaN: not finite
+  const bool any = always || channels > kWide;
+  if (!(found.beyond <= (any ? 1 : kMostBeyond))) return;  // NaN: not finite
   prefix.basis = own->basis.data();
   prefix.slack = found.slack;
   prefix.always = always;

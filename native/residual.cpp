@@ -22,7 +22,7 @@ class Parts {
     const int64_t most = std::max<int64_t>(kHalves / depth_, 64);
     const int64_t side = static_cast<int64_t>(std::sqrt(static_cast<double>(most))) - 2 * kHalo;
     width_ = share(call.width, std::max<int64_t>(side, 4));
-    pitch_ = whole(width_ + 2 * kHalo, 2);
+    pitch_ = width_ + 2 * kHalo;
     height_ = share(call.height, std::max<int64_t>(most / pitch_ - 2 * kHalo, 4));
     columns_ = (call.width + width_ - 1) / width_;
     rows_ = (call.height + height_ - 1) / height_;
@@ -30,7 +30,7 @@ class Parts {
 
   int64_t count() const { return call_.batch * rows_ * columns_; }
   int64_t depth() const { return depth_; }
-  int64_t most_places() const { return (height_ + 2 * kHalo) * pitch_; }
+  Part largest() const { return {0, 0, height_, width_, pitch_, depth_}; }
   int64_t image(int64_t index) const { return index / (rows_ * columns_); }
 
   Part part(int64_t index) const {
@@ -44,10 +44,10 @@ class Parts {
   }
 
  private:
-  // The length of as few equal pieces as there can be.
+  // The length, an even one, of as few equal pieces as there can be.
   static int64_t share(int64_t length, int64_t most) {
     const int64_t pieces = (length + most - 1) / most;
-    return (length + pieces - 1) / pieces;
+    return whole((length + pieces - 1) / pieces, 2);
   }
 
   const hspan_residual& call_;
@@ -57,55 +57,48 @@ class Parts {
 // Owns what a ResidualScratch points to.
 class Workspace {
  public:
-  Workspace(const Parts& parts, bool backward)
-      : depth_(parts.depth()),
-        places_((parts.most_places() + kSpare) * depth_),
-        // Rows that lie a multiple of 4 KiB apart would share their places in the first cache.
-        stride_(whole(parts.most_places() + kSpare, 64) + 32),
-        x_(places_),
-        inner_(places_) {
-    scratch_ = {};
-    scratch_.x = x_.data();
-    scratch_.inner = inner_.data();
+  Workspace(const ResidualKernels& kernels, const Part& largest, bool backward)
+      : places_(largest.places() * largest.depth),
+        around_((largest.pitch + kSpare) * largest.depth),
+        own_(kernels.own_bytes(largest, backward)) {
+    for (std::size_t i = 0; i < (backward ? 4 : 2); i++)
+      features_[i] = Buffer<uint16_t>(around_ + places_ + around_);
+    scratch_ = {places(0), places(1), places(2), places(3), nullptr, nullptr,
+                nullptr,   nullptr,   own_.data()};
     if (!backward) return;
-    const int64_t weights = kTaps * depth_ * depth_;
-    grad_ = Buffer<uint16_t>(places_);
-    d_inner_ = Buffer<uint16_t>(places_);
-    pairs_ = Buffer<uint32_t>(places_ / 2);
-    turned_ = Buffer<uint16_t>(depth_ * stride_);
-    sums_ = Buffer<float>(2 * (weights + depth_));
-    std::fill_n(sums_.data(), 2 * (weights + depth_), 0.f);
-    scratch_.grad = grad_.data();
-    scratch_.d_inner = d_inner_.data();
-    scratch_.pairs = pairs_.data();
-    scratch_.turned = turned_.data();
-    scratch_.stride = stride_;
+    const int64_t depth = largest.depth, weights = kernels.matrices * depth * depth;
+    sums_ = Buffer<float>(2 * (weights + depth));
+    std::fill_n(sums_.data(), 2 * (weights + depth), 0.f);
     scratch_.d_first = sums_.data();
     scratch_.d_second = sums_.data() + weights;
     scratch_.d_first_bias = sums_.data() + 2 * weights;
-    scratch_.d_second_bias = scratch_.d_first_bias + depth_;
+    scratch_.d_second_bias = scratch_.d_first_bias + depth;
   }
 
   const ResidualScratch& scratch() const { return scratch_; }
 
  private:
-  int64_t depth_, places_, stride_;
-  Buffer<uint16_t> x_, inner_, grad_, d_inner_, turned_;
-  Buffer<uint32_t> pairs_;
+  uint16_t* places(std::size_t i) const {
+    return features_[i].data() ? features_[i].data() + around_ : nullptr;
+  }
+
+  int64_t places_, around_;
+  Buffer<uint16_t> features_[4];
+  Buffer<uint8_t> own_;
   Buffer<float> sums_;
   ResidualScratch scratch_;
 };
 
 // The weights of both convolutions, packed by all threads.
-Buffer<uint16_t> pack(const Kernels& kernels, const hspan_residual& call, int64_t depth,
+Buffer<uint16_t> pack(const ResidualKernels& kernels, const hspan_residual& call, int64_t depth,
                       bool turned) {
-  const int64_t size = kTaps * depth * depth;
+  const int64_t size = kernels.matrices * depth * depth;
   Buffer<uint16_t> words(2 * size);
 #pragma omp parallel for num_threads(call.threads) if (call.threads > 1)
-  for (int64_t i = 0; i < 2 * depth; i += 8) {
+  for (int64_t i = 0; i < 2 * depth; i += kLanes) {
     const float* weights = i < depth ? call.first : call.second;
-    kernels.for_residual.pack_weights(weights, call.channels, depth, turned, i % depth,
-                                      i % depth + 8, words.data() + i / depth * size);
+    kernels.pack_weights(weights, call.channels, depth, turned, i % depth, i % depth + kLanes,
+                         words.data() + i / depth * size);
   }
   return words;
 }
@@ -116,10 +109,11 @@ Buffer<float> fill_up(const float* bias, int64_t channels, int64_t depth) {
   return all;
 }
 
-std::vector<Workspace> workspaces(const Parts& parts, int threads, bool backward) {
+std::vector<Workspace> workspaces(const ResidualKernels& kernels, const Parts& parts, int threads,
+                                  bool backward) {
   const int64_t shares = std::min<int64_t>(threads, parts.count());
   std::vector<Workspace> all;
-  for (int64_t s = 0; s < shares; s++) all.emplace_back(parts, backward);
+  for (int64_t s = 0; s < shares; s++) all.emplace_back(kernels, parts.largest(), backward);
   return all;
 }
 
@@ -133,35 +127,38 @@ void share_out(const Parts& parts, const std::vector<Workspace>& workspaces, Wor
       work(i, workspaces[static_cast<std::size_t>(s)].scratch());
 }
 
-void forward(const Kernels& kernels, const hspan_residual& call, uint16_t* inner, uint16_t* out) {
+void forward(const ResidualKernels& kernels, const hspan_residual& call, uint16_t* inner,
+             uint16_t* out) {
   const Parts parts(call);
-  const Buffer<uint16_t> weights = pack(kernels, call, parts.depth(), false);
-  const Buffer<float> first = fill_up(call.first_bias, call.channels, parts.depth());
-  const Buffer<float> second = fill_up(call.second_bias, call.channels, parts.depth());
-  const ResidualWeights packed{weights.data(), weights.data() + kTaps * parts.depth() * parts.depth(),
+  const int64_t depth = parts.depth();
+  const Buffer<uint16_t> weights = pack(kernels, call, depth, false);
+  const Buffer<float> first = fill_up(call.first_bias, call.channels, depth);
+  const Buffer<float> second = fill_up(call.second_bias, call.channels, depth);
+  const ResidualWeights packed{weights.data(), weights.data() + kernels.matrices * depth * depth,
                                first.data(), second.data()};
   const Features features{call.height, call.width, call.channels};
   const int64_t size = call.height * call.width * call.channels;
-  share_out(parts, workspaces(parts, call.threads, false),
+  share_out(parts, workspaces(kernels, parts, call.threads, false),
             [&](int64_t index, const ResidualScratch& scratch) {
               const int64_t at = parts.image(index) * size;
-              kernels.for_residual.forward(features, parts.part(index), packed, call.x + at,
-                                           scratch, inner ? inner + at : nullptr, out + at);
+              kernels.forward(features, parts.part(index), packed, call.x + at, scratch,
+                              inner ? inner + at : nullptr, out + at);
             });
 }
 
-// sums [taps, depth in, depth out] of all threads, as weights [C out, C in, 3, 3].
-void put_weights(const std::vector<Workspace>& workspaces, float* ResidualScratch::*sums,
-                 int64_t channels, int64_t depth, int threads, float* to) {
-#pragma omp parallel for num_threads(threads) if (threads > 1)
-  for (int64_t o = 0; o < channels; o++)
-    for (int64_t i = 0; i < channels; i++)
-      for (int64_t t = 0; t < kTaps; t++) {
-        float total = 0;
-        for (const Workspace& workspace : workspaces)
-          total += (workspace.scratch().*sums)[(t * depth + i) * depth + o];
-        to[(o * channels + i) * kTaps + t] = total;
-      }
+// The sums of all threads, as weights [C out, C in, 3, 3].
+void put_weights(const ResidualKernels& kernels, const std::vector<Workspace>& workspaces,
+                 float* ResidualScratch::*sums, const hspan_residual& call, int64_t depth,
+                 float* to) {
+  const int64_t size = kernels.matrices * depth * depth;
+  float* total = workspaces[0].scratch().*sums;
+  for (std::size_t s = 1; s < workspaces.size(); s++) {
+    const float* part = workspaces[s].scratch().*sums;
+    for (int64_t i = 0; i < size; i++) total[i] += part[i];
+  }
+#pragma omp parallel for num_threads(call.threads) if (call.threads > 1)
+  for (int64_t o = 0; o < call.channels; o += kLanes)
+    kernels.unpack_gradients(total, call.channels, depth, o, std::min(o + kLanes, call.channels), to);
 }
 
 void put_bias(const std::vector<Workspace>& workspaces, float* ResidualScratch::*sums,
@@ -172,24 +169,24 @@ void put_bias(const std::vector<Workspace>& workspaces, float* ResidualScratch::
   }
 }
 
-void backward(const Kernels& kernels, const hspan_residual& call, const uint16_t* inner,
+void backward(const ResidualKernels& kernels, const hspan_residual& call, const uint16_t* inner,
               const uint16_t* grad, uint16_t* d_x, float* d_first, float* d_first_bias,
               float* d_second, float* d_second_bias) {
   const Parts parts(call);
   const int64_t depth = parts.depth(), channels = call.channels;
   const Buffer<uint16_t> weights = pack(kernels, call, depth, true);
-  const ResidualWeights packed{weights.data(), weights.data() + kTaps * depth * depth, nullptr,
-                               nullptr};
+  const ResidualWeights packed{weights.data(), weights.data() + kernels.matrices * depth * depth,
+                               nullptr, nullptr};
   const Features features{call.height, call.width, channels};
   const int64_t size = call.height * call.width * channels;
-  const std::vector<Workspace> all = workspaces(parts, call.threads, true);
+  const std::vector<Workspace> all = workspaces(kernels, parts, call.threads, true);
   share_out(parts, all, [&](int64_t index, const ResidualScratch& scratch) {
     const int64_t at = parts.image(index) * size;
-    kernels.for_residual.backward(features, parts.part(index), packed, call.x + at, inner + at,
+    kernels.backward(features, parts.part(index), packed, call.x + at, inner + at,
                                   grad + at, scratch, d_x + at);
   });
-  put_weights(all, &ResidualScratch::d_first, channels, depth, call.threads, d_first);
-  put_weights(all, &ResidualScratch::d_second, channels, depth, call.threads, d_second);
+  put_weights(kernels, all, &ResidualScratch::d_first, call, depth, d_first);
+  put_weights(kernels, all, &ResidualScratch::d_second, call, depth, d_second);
   put_bias(all, &ResidualScratch::d_first_bias, channels, d_first_bias);
   put_bias(all, &ResidualScratch::d_second_bias, channels, d_second_bias);
 }
@@ -203,7 +200,7 @@ int hspan_residual_usable(int level) {
 
 int hspan_residual_forward(const hspan_residual* call, uint16_t* inner, uint16_t* out) {
   try {
-    hspan::forward(hspan::choose(call->level), *call, inner, out);
+    hspan::forward(hspan::choose(call->level).for_residual, *call, inner, out);
     return HSPAN_DONE;
   } catch (const std::bad_alloc&) {
     return HSPAN_OUT_OF_MEMORY;
@@ -214,7 +211,7 @@ int hspan_residual_backward(const hspan_residual* call, const uint16_t* inner,
                             const uint16_t* grad, uint16_t* d_x, float* d_first,
                             float* d_first_bias, float* d_second, float* d_second_bias) {
   try {
-    hspan::backward(hspan::choose(call->level), *call, inner, grad, d_x, d_first, d_first_bias,
+    hspan::backward(hspan::choose(call->level).for_residual, *call, inner, grad, d_x, d_first, d_first_bias,
                     d_second, d_second_bias);
     return HSPAN_DONE;
   } catch (const std::bad_alloc&) {

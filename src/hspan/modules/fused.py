@@ -5,8 +5,8 @@ all features once more. oneDNN adds to a convolution's sums before they leave th
 operator is called where torch has it and nobody can tell the difference: outside training, on the
 processor. It has a ReLU as well, which turns NaN into zero and would hide what is broken.
 
-In bf16, whole residual blocks go to a kernel of our own where the processor has AMX, in training as
-well (``hspan.ops.residual``).
+In bf16, whole residual blocks go to a kernel of our own where the processor has AMX, or AVX-512
+with bf16, in training as well (``hspan.ops.residual``).
 """
 
 from functools import cache

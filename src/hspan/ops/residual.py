@@ -2,7 +2,10 @@
 
 Networks of 3×3 convolutions wait for memory: between two of them, features leave the processor's
 caches. The compiled kernel (native/residual.h) takes a part of the image through both convolutions,
-the ReLU and the sum before it turns to the next part, on processors with AMX.
+the ReLU and the sum before it turns to the next part. On processors with AMX, a convolution is nine
+products of matrices (native/convolve.h). Those that have AVX-512 with bf16 alone wait for
+arithmetic instead: there, Winograd's transformation makes 16 products do the work of 36
+(native/winograd.h).
 """
 
 import ctypes
@@ -16,8 +19,9 @@ from hspan.errors import HspanError, UsageError
 from hspan.ops import _library
 from hspan.ops._forward_mode import refuse_forward_mode
 
-# Widths for which the kernel is faster than two convolutions of oneDNN, measured on an Intel Xeon
-# with AMX: 1.2 to 2.5 times forward, 2 to 4 times backward. Weights of wider ones leave its cache.
+# Widths for which the kernel is faster than two convolutions of oneDNN: on an Intel Xeon with AMX
+# 1.2 to 2.5 times forward and 2 to 4 times backward, on an AMD EPYC without it 1.3 to 1.7 and 1.9
+# to 3 times. On AMX, weights of wider ones leave its cache.
 FEWEST_CHANNELS, MOST_CHANNELS = 17, 128
 
 _SMALL = 2**24  # products below which starting a second thread costs more than it saves
@@ -49,8 +53,8 @@ def residual_block(
     """X + conv2(relu(conv1(x))), with zeros around the image and sums in float32.
 
     The activations between the convolutions and the result are rounded to bf16, and so are the
-    weights; a network under autocast, computed convolution by convolution, rounds once more.
-    Differentiable once.
+    weights, or what Winograd makes of weights and activations; a network under autocast, computed
+    convolution by convolution, rounds once more. Differentiable once.
 
     Args:
         x: [B, C, H, W], bf16, on a processor; anything but channels last is copied.
@@ -246,8 +250,8 @@ def _differentiate(ctx, grad, _):  # pyright: ignore
 
 def _only_once(_ctx, *_grads):  # pyright: ignore
     raise UsageError(
-        "a residual block in bf16 on AMX is differentiable once: "
-        "for gradients of gradients set HSPAN_ISA=avx512_bf16 before hspan is imported"
+        "a residual block in bf16 is differentiable once: "
+        "for gradients of gradients set HSPAN_ISA=avx2 before hspan is imported"
     )
 
 
