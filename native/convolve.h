@@ -10,6 +10,7 @@
 namespace hspan::HSPAN_ISA {
 
 constexpr int kMatrices = kTaps;
+constexpr int64_t kPartHalves = 200000;  // four of them fit in a core's second-level cache
 constexpr int64_t kDeepHalves = 32;  // channels that one instruction sums over
 constexpr int64_t kTileHalves = 2 * kTileWords;
 

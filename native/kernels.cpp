@@ -37,7 +37,8 @@ const Kernels& table() {
       {},
 #endif
 #if defined(HSPAN_RESIDUAL)
-      {kMatrices, own_bytes, pack_weights, unpack_gradients, residual_forward, residual_backward},
+      {kMatrices, kPartHalves, own_bytes, pack_weights, unpack_gradients, residual_forward,
+       residual_backward},
 #else
       {},
 #endif

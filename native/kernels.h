@@ -247,6 +247,7 @@ struct ResidualScratch {
 struct ResidualKernels {
   // Of channels in by channels out, that a convolution multiplies by: its taps, or what they become.
   int matrices;
+  int64_t part_halves;  // of a part with its halo, at most, about
   int64_t (*own_bytes)(const Part& largest, bool backward);
   // Weights [C out, C in, 3, 3], or gradients of them, to and from those matrices; for the backward
   // pass turned, so that they map gradients of the output to gradients of the input. Only the

@@ -16,10 +16,9 @@ namespace {
 // The parts of a batch of images, all of one size but for the last of a row or column.
 class Parts {
  public:
-  explicit Parts(const hspan_residual& call) : call_(call), depth_(whole(call.channels, 32)) {
-    // Some four of them should fit in a core's second-level cache.
-    constexpr int64_t kHalves = 200000;
-    const int64_t most = std::max<int64_t>(kHalves / depth_, 64);
+  Parts(const ResidualKernels& kernels, const hspan_residual& call)
+      : call_(call), depth_(whole(call.channels, 32)) {
+    const int64_t most = std::max<int64_t>(kernels.part_halves / depth_, 64);
     const int64_t side = static_cast<int64_t>(std::sqrt(static_cast<double>(most))) - 2 * kHalo;
     width_ = share(call.width, std::max<int64_t>(side, 4));
     pitch_ = width_ + 2 * kHalo;
@@ -129,7 +128,7 @@ void share_out(const Parts& parts, const std::vector<Workspace>& workspaces, Wor
 
 void forward(const ResidualKernels& kernels, const hspan_residual& call, uint16_t* inner,
              uint16_t* out) {
-  const Parts parts(call);
+  const Parts parts(kernels, call);
   const int64_t depth = parts.depth();
   const Buffer<uint16_t> weights = pack(kernels, call, depth, false);
   const Buffer<float> first = fill_up(call.first_bias, call.channels, depth);
@@ -172,7 +171,7 @@ void put_bias(const std::vector<Workspace>& workspaces, float* ResidualScratch::
 void backward(const ResidualKernels& kernels, const hspan_residual& call, const uint16_t* inner,
               const uint16_t* grad, uint16_t* d_x, float* d_first, float* d_first_bias,
               float* d_second, float* d_second_bias) {
-  const Parts parts(call);
+  const Parts parts(kernels, call);
   const int64_t depth = parts.depth(), channels = call.channels;
   const Buffer<uint16_t> weights = pack(kernels, call, depth, true);
   const ResidualWeights packed{weights.data(), weights.data() + kernels.matrices * depth * depth,

@@ -14,7 +14,7 @@
 //          0  1  0 -1            0    0    1
 //
 // A. Lavin and S. Gray, "Fast Algorithms for Convolutional Neural Networks", 2016. What goes into the
-// products is rounded to bf16, so that errors are twice those of taps and input in bf16. A result
+// products is rounded to bf16, so that errors are up to twice those of taps and input in bf16. A result
 // depends on the very positions that its taps see: NaN goes no further.
 #pragma once
 
@@ -27,6 +27,9 @@ namespace hspan::HSPAN_ISA {
 
 constexpr int kMatrices = 16;
 constexpr int kTile = 2;  // results per side of a tile
+
+// Arithmetic hides what parts take to fetch: larger ones have less of a halo.
+constexpr int64_t kPartHalves = 400000;
 
 // Tiles that are worked on together: what belongs to them should stay in the second-level cache,
 // beside 16 matrices of weights or of their gradients. Whole blocks of rows and whole pairs.
@@ -59,7 +62,7 @@ HSPAN_INLINE void by_rows(const TileGrid& grid, int64_t first, int64_t last, Row
 }
 
 // Bt of four numbers.
-HSPAN_INLINE void spread(Lanes a, Lanes b, Lanes c, Lanes d, Lanes (&to)[4]) {
+HSPAN_INLINE void transform(Lanes a, Lanes b, Lanes c, Lanes d, Lanes (&to)[4]) {
   to[0] = a - c;
   to[1] = b + c;
   to[2] = c - b;
@@ -69,23 +72,23 @@ HSPAN_INLINE void spread(Lanes a, Lanes b, Lanes c, Lanes d, Lanes (&to)[4]) {
 // Bt input B of count tiles side by side, sixteen channels of them: put(tile, number, lanes) gets 16
 // numbers of each. Neighbours share two columns, which are worked out once.
 template <class Put>
-HSPAN_INLINE void spread_tiles(const uint16_t* corner, int64_t row, int64_t depth, int64_t count,
+HSPAN_INLINE void transform_tiles(const uint16_t* corner, int64_t row, int64_t depth, int64_t count,
                                Put put) {
   Lanes columns[4][4];
-  const auto spread_column = [&](const uint16_t* at, Lanes(&to)[4]) {
-    spread(load_halves(at), load_halves(at + row), load_halves(at + 2 * row),
+  const auto transform_column = [&](const uint16_t* at, Lanes(&to)[4]) {
+    transform(load_halves(at), load_halves(at + row), load_halves(at + 2 * row),
            load_halves(at + 3 * row), to);
   };
-  spread_column(corner, columns[0]);
-  spread_column(corner + depth, columns[1]);
+  transform_column(corner, columns[0]);
+  transform_column(corner + depth, columns[1]);
   for (int64_t t = 0; t < count; t++) {
     corner += kTile * depth;
-    spread_column(corner, columns[2]);
-    spread_column(corner + depth, columns[3]);
+    transform_column(corner, columns[2]);
+    transform_column(corner + depth, columns[3]);
 #pragma GCC unroll 4
     for (int i = 0; i < 4; i++) {
       Lanes numbers[4];
-      spread(columns[0][i], columns[1][i], columns[2][i], columns[3][i], numbers);
+      transform(columns[0][i], columns[1][i], columns[2][i], columns[3][i], numbers);
 #pragma GCC unroll 4
       for (int j = 0; j < 4; j++) put(t, 4 * i + j, numbers[j]);
       columns[0][i] = columns[2][i];
@@ -179,7 +182,7 @@ HSPAN_INLINE void take_taps(const float* weights, int64_t channels, bool turned,
 }
 
 // G taps Gt.
-HSPAN_INLINE void lengthen(const Lanes (&taps)[3][3], Lanes (&to)[kMatrices]) {
+HSPAN_INLINE void transform_taps(const Lanes (&taps)[3][3], Lanes (&to)[kMatrices]) {
   const Lanes half = broadcast(0.5f);
   const auto each = [half](Lanes a, Lanes b, Lanes c, Lanes& p, Lanes& q, Lanes& r, Lanes& s) {
     const Lanes outer = half * (a + c), middle = half * b;
@@ -207,7 +210,7 @@ inline void pack_weights(const float* weights, int64_t channels, int64_t depth, 
       Lanes taps[2][3][3], numbers[2][kMatrices];
       for (int64_t k = 0; k < 2; k++) {
         take_taps(weights, channels, turned, o, i + k, taps[k]);
-        lengthen(taps[k], numbers[k]);
+        transform_taps(taps[k], numbers[k]);
       }
       uint32_t* to = reinterpret_cast<uint32_t*>(matrices) + i / 2 * depth + o;
       for (int m = 0; m < kMatrices; m++)
@@ -281,7 +284,7 @@ HSPAN_INLINE void convolve(const Features& image, const Part& part, const Area& 
     by_rows(grid, first, last, [&](int64_t y, int64_t x, int64_t count, int64_t i) {
       for (int64_t d = 0; d < image.channels; d += kLanes) {
         uint16_t* to = scratch.rows + i * depth + d;
-        spread_tiles(from + ((y - 1) * part.pitch + x - 1) * depth + d, row, depth, count,
+        transform_tiles(from + ((y - 1) * part.pitch + x - 1) * depth + d, row, depth, count,
                      [&](int64_t t, int m, Lanes numbers) {
                        store_halves(to + m * plane + t * depth, numbers);
                      });
@@ -342,7 +345,7 @@ class PairedTiles {
 // A gradients At of count tiles side by side. The second row of all, or the second column of the last
 // one, may lie outside.
 template <class Put>
-HSPAN_INLINE void spread_gradients(const uint16_t* corner, int64_t row, int64_t depth, int64_t count,
+HSPAN_INLINE void transform_gradients(const uint16_t* corner, int64_t row, int64_t depth, int64_t count,
                                    bool two_rows, bool whole_tiles, Put put) {
   const Lanes zero = broadcast(0.f);
   for (int64_t t = 0; t < count; t++, corner += kTile * depth) {
@@ -384,11 +387,11 @@ inline void add_weight_gradients(const Features& image, const Part& part, const 
         const bool even = x + columns * kTile <= kHalo + part.width;
         for (int64_t d = 0; d < image.channels; d += kLanes) {
           PairedTiles in(scratch.in + r * pairs * depth + d, plane, depth);
-          spread_tiles(input + (corner - part.pitch - 1) * depth + d, row, depth, columns,
+          transform_tiles(input + (corner - part.pitch - 1) * depth + d, row, depth, columns,
                        [&](int64_t t, int m, Lanes n) { in.put(t, m, n); });
           in.fill(columns);
           PairedTiles out(scratch.out + r * pairs * depth + d, plane, depth);
-          spread_gradients(gradients + corner * depth + d, row, depth, columns, two_rows, even,
+          transform_gradients(gradients + corner * depth + d, row, depth, columns, two_rows, even,
                            [&](int64_t t, int m, Lanes n) { out.put(t, m, n); });
           out.fill(columns);
         }

@@ -254,8 +254,10 @@ def gradients_of(block, x, call=None):
 
 
 @needs_kernel
-def test_modules_use_it_under_autocast(calls, monkeypatch):
+@pytest.mark.parametrize("residual_scale", [1, 0.1])
+def test_modules_use_it_under_autocast(calls, monkeypatch, residual_scale):
     block, x = block_and_input()
+    block.residual_scale = residual_scale
     with torch.no_grad():
         block.conv1.bias.copy_(far_from_zero(20))
     found = gradients_of(block, x)
@@ -297,7 +299,6 @@ def test_left_alone_in_float32_when_watched_or_transformed(calls):
         with block.conv2.register_forward_pre_hook(lambda _, args: seen.append(args[0])):
             watched = block(x)
         ResidualBlock(16)(torch.randn(1, 16, 4, 4))  # too narrow to gain
-        ResidualBlock(20, residual_scale=0.1)(x)
         ResidualBlock(20, activation=torch.nn.GELU())(x)
     assert calls == [0]
     assert len(seen) == 1

@@ -41,12 +41,18 @@ def conv_add(conv: nn.Conv2d, x: Tensor, other: Tensor) -> Tensor:
     )
 
 
-def conv_relu_conv_add(first: nn.Conv2d, second: nn.Conv2d, x: Tensor) -> Tensor:
-    """``x + second(relu(first(x)))`` of x [B, C, H, W]."""
-    if not _is_block(first, second, x):
+def conv_relu_conv_add(
+    first: nn.Conv2d, second: nn.Conv2d, x: Tensor, scale: float = 1.0
+) -> Tensor:
+    """``x + scale · second(relu(first(x)))`` of x [B, C, H, W]."""
+    if _is_block(first, second, x):
+        weights = cast(tuple[Tensor, ...], (first.weight, first.bias, second.weight, second.bias))
+        if scale != 1:  # which needn't pass over the image
+            weights = (*weights[:2], *(scale * t for t in weights[2:]))
+        return residual.residual_block(x.to(torch.bfloat16), *weights)
+    if scale == 1:
         return conv_add(second, conv_relu(first, x), x)
-    weights = cast(tuple[Tensor, ...], (first.weight, first.bias, second.weight, second.bias))
-    return residual.residual_block(x.to(torch.bfloat16), *weights)
+    return x + scale * second(conv_relu(first, x))
 
 
 def _geometry(conv: nn.Conv2d) -> tuple[object, ...]:

@@ -6,7 +6,7 @@ Eqs. (2), (3)  HSPAM  LEB, non-local block, 3×3 convolution, around them a scal
 
 from torch import Tensor, nn
 
-from hspan.modules.fused import conv_add, conv_relu, conv_relu_conv_add
+from hspan.modules.fused import conv_add, conv_relu_conv_add
 
 
 class ResidualBlock(nn.Module):
@@ -36,11 +36,8 @@ class ResidualBlock(nn.Module):
         """Map [B, C, H, W] to the same shape."""
         activation = self.activation
         if type(activation) is nn.ReLU and not activation._forward_hooks:
-            if self.residual_scale == 1:
-                return conv_relu_conv_add(self.conv1, self.conv2, x)
-            out = conv_relu(self.conv1, x)
-        else:
-            out = activation(self.conv1(x))
+            return conv_relu_conv_add(self.conv1, self.conv2, x, self.residual_scale)
+        out = activation(self.conv1(x))
         if self.residual_scale == 1:
             return conv_add(self.conv2, out, x)
         return x + self.residual_scale * self.conv2(out)

@@ -75,6 +75,11 @@ def chosen_level() -> int:
     return levels[name]
 
 
+def name_of(level: int) -> str:
+    """Return the name of one of the usable levels."""
+    return next(name for name, number in _usable_levels().items() if number == level)
+
+
 @cache
 def _usable_levels() -> dict[str, int]:
     compiled = library()

@@ -20,9 +20,10 @@ from hspan.ops import _library
 from hspan.ops._forward_mode import refuse_forward_mode
 
 # Widths for which the kernel is faster than two convolutions of oneDNN: on an Intel Xeon with AMX
-# 1.2 to 2.5 times forward and 2 to 4 times backward, on an AMD EPYC without it 1.3 to 1.7 and 1.9
+# 1.2 to 2.5 times forward and 2 to 4 times backward, on an AMD EPYC without it 1.3 to 1.7 and 1.6
 # to 3 times. On AMX, weights of wider ones leave its cache.
-FEWEST_CHANNELS, MOST_CHANNELS = 17, 128
+FEWEST_CHANNELS = 17
+_MOST_CHANNELS = {"amx": 128, "avx512_bf16": 256}
 
 _SMALL = 2**24  # products below which starting a second thread costs more than it saves
 
@@ -103,15 +104,18 @@ def _level() -> int | None:
     return level if compiled.hspan_residual_usable(level) else None
 
 
-def _is_usable() -> bool:
+def _most_channels() -> int:
+    """0 if there is no kernel."""
     try:
-        return _level() is not None
+        level = _level()
     except HspanError:  # HSPAN_ISA is wrong: whoever asks for attention will be told
-        return False
+        return 0
+    return 0 if level is None else _MOST_CHANNELS[_library.name_of(level)]
 
 
 # Asked once, since compilers of networks can't follow the question.
-HAS_KERNEL = _is_usable()
+MOST_CHANNELS = _most_channels()
+HAS_KERNEL = MOST_CHANNELS > 0
 
 
 def _call(x: Tensor, weights: _Weights, level: int) -> _Call:
