@@ -29,8 +29,10 @@ def conv_relu(conv: nn.Conv2d, x: Tensor) -> Tensor:
     return torch.clamp_min(out, 0)  # the same in half the time
 
 
-def conv_add(conv: nn.Conv2d, x: Tensor, other: Tensor) -> Tensor:
-    """``other`` plus a convolution of x [B, C, H, W], both of one shape."""
+def conv_add(conv: nn.Conv2d, x: Tensor, other: Tensor, scale: float = 1.0) -> Tensor:
+    """``other + scale · conv(x)`` of x [B, C, H, W], both of one shape."""
+    if scale != 1:
+        return other + scale * conv(x)
     if not _can_fuse(conv, x):
         return other + conv(x)
     x, weight, bias = _autocast(conv, x)
@@ -50,9 +52,7 @@ def conv_relu_conv_add(
         if scale != 1:  # which needn't pass over the image
             weights = (*weights[:2], *(scale * t for t in weights[2:]))
         return residual.residual_block(x.to(torch.bfloat16), *weights)
-    if scale == 1:
-        return conv_add(second, conv_relu(first, x), x)
-    return x + scale * second(conv_relu(first, x))
+    return conv_add(second, conv_relu(first, x), x, scale)
 
 
 def _geometry(conv: nn.Conv2d) -> tuple[object, ...]:

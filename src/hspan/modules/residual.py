@@ -37,10 +37,7 @@ class ResidualBlock(nn.Module):
         activation = self.activation
         if type(activation) is nn.ReLU and not activation._forward_hooks:
             return conv_relu_conv_add(self.conv1, self.conv2, x, self.residual_scale)
-        out = activation(self.conv1(x))
-        if self.residual_scale == 1:
-            return conv_add(self.conv2, out, x)
-        return x + self.residual_scale * self.conv2(out)
+        return conv_add(self.conv2, activation(self.conv1(x)), x, self.residual_scale)
 
 
 class LEB(nn.Sequential):

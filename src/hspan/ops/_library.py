@@ -76,8 +76,15 @@ def chosen_level() -> int:
 
 
 def name_of(level: int) -> str:
-    """Return the name of one of the usable levels."""
-    return next(name for name, number in _usable_levels().items() if number == level)
+    """Return the name of a level, as HSPAN_ISA spells it.
+
+    Raises:
+        BackendUnavailable: there is no library.
+    """
+    compiled = library()
+    if compiled is None:
+        raise BackendUnavailable(why_missing())
+    return compiled.hspan_isa_name(level).decode()
 
 
 @cache
@@ -86,7 +93,7 @@ def _usable_levels() -> dict[str, int]:
     if compiled is None:
         return {}
     return {
-        compiled.hspan_isa_name(level).decode(): level
+        name_of(level): level
         for level in range(compiled.hspan_isa_count())
         if compiled.hspan_isa_usable(level)
     }

@@ -12,7 +12,7 @@ import torch
 
 from hspan._version import __version__
 from hspan.ops._backends import BACKENDS, Call
-from hspan.ops._library import chosen_level, library, why_missing
+from hspan.ops._library import chosen_level, library, name_of, why_missing
 
 # What decides how fast products and scans can be; other flags say nothing about this benchmark.
 _FLAGS = (
@@ -66,7 +66,7 @@ def describe_kernel() -> dict[str, Any]:
     compiled = library()
     return {
         "backend": backend,
-        "instruction_set": compiled and compiled.hspan_isa_name(chosen_level()).decode(),
+        "instruction_set": compiled and name_of(chosen_level()),
         "no_compiled_kernels": why_missing() or None,
     }
 
