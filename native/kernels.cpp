@@ -21,6 +21,7 @@ const Kernels& table() {
       kWordMultiple,
       kTilesPerGroup,
       kPrefixPays,
+      kMostPrefixed,
       {sum_columns<float>, pack_keys<float>,
 #if defined(HSPAN_PAIRS)
        pack_values,

@@ -299,6 +299,7 @@ struct Kernels {
   int word_multiple;      // W is a multiple of this
   int tiles_per_group;    // query tiles that share a pass over the keys
   int64_t prefix_pays;    // so many keys are needed for that
+  int64_t most_prefixed;  // and at most so many channels
   RealKernels<float> for_float;
   RealKernels<double> for_double;
   PairKernels for_pairs;

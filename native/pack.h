@@ -13,13 +13,13 @@ namespace hspan::HSPAN_ISA {
 #if defined(__AMX_BF16__) || defined(HSPAN_EMULATE_AMX)
 #define HSPAN_AMX
 constexpr int kChannelsPerWord = 2, kWordMultiple = 16, kTilesPerGroup = 16;
-constexpr int64_t kPrefixPays = 16384;  // keys
+constexpr int64_t kPrefixPays = 16384, kMostPrefixed = 256;  // keys, channels
 #elif defined(__AVX512BF16__)
 constexpr int kChannelsPerWord = 2, kWordMultiple = 1, kTilesPerGroup = 6;
-constexpr int64_t kPrefixPays = 4096;
+constexpr int64_t kPrefixPays = 4096, kMostPrefixed = 512;
 #else
 constexpr int kChannelsPerWord = 1, kWordMultiple = 1, kTilesPerGroup = 6;
-constexpr int64_t kPrefixPays = 4096;
+constexpr int64_t kPrefixPays = 4096, kMostPrefixed = 512;
 #endif
 
 HSPAN_INLINE uint32_t bits_of(float x) {

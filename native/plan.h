@@ -82,8 +82,9 @@ struct PrefixStore {
 
 // Where the bounds of prefixes may pay: fewer channels are soon multiplied, and where more energy than
 // that lies beyond 31 directions, hardly a block is ruled out. Unless channels are so many that it
-// pays already to multiply no block twice: the bounds then tell which blocks to begin with.
-constexpr int64_t kLeastPrefixed = 64, kWide = 256, kMostPrefixed = 512;
+// pays already to multiply no block twice (hardly ever with AMX, by prefix_pays): the bounds then
+// tell which blocks to begin with.
+constexpr int64_t kLeastPrefixed = 64, kWide = 256;
 constexpr float kMostBeyond = 0.08f;
 
 // Gives the keys a prefix; always: although it isn't likely to pay.
@@ -91,7 +92,7 @@ inline void add_prefix(const Kernels& kernels, const Image<float>& image, bool a
                        KeyStore& store) {
   const int64_t channels = image.channels;
   if (!always && (image.keys < kernels.prefix_pays || channels < kLeastPrefixed ||
-                  channels > kMostPrefixed))
+                  channels > kernels.most_prefixed))
     return;
   if (!(store.packed.norm > 1e-12 && store.packed.norm < 1e12)) return;
   auto own = std::make_unique<PrefixStore>();
