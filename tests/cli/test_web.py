@@ -1,5 +1,6 @@
 """The command's own part; the page is tested in tests/web."""
 
+import threading
 from contextlib import contextmanager
 
 import pytest
@@ -31,8 +32,12 @@ def calls(monkeypatch):
         found.append(options)
         yield "http://here"
 
-    def interrupt(self):
-        raise KeyboardInterrupt
+    here, wait = threading.current_thread(), threading.Event.wait
+
+    def interrupt(self, timeout=None):
+        if threading.current_thread() is here:
+            raise KeyboardInterrupt
+        return wait(self, timeout)  # a progress bar's thread, of another test, lives on
 
     monkeypatch.setattr(web, "served", served)
     monkeypatch.setattr("threading.Event.wait", interrupt)
