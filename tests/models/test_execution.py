@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 from torch import nn
-from torch.distributed import destroy_process_group, init_process_group
+from torch.distributed import barrier, destroy_process_group, init_process_group
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint_sequential
@@ -91,6 +91,8 @@ def share(rank: int, port: int, file: str, processes: int = 2) -> None:
     F.l1_loss(parallel(lr), hr).backward()
     if rank == 0:
         torch.save([parameter.grad for parameter in network.parameters()], file)
+    barrier()  # a process that takes its threads down while the other still works may abort
+    del parallel
     destroy_process_group()
 
 
